@@ -1,0 +1,1 @@
+"""The microservice chassis: everything a service needs that knows no title, member or play."""

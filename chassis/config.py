@@ -1,0 +1,62 @@
+"""Settings: environment and TOML into one frozen typed value, every fault reported at once.
+
+A settings class is a frozen `msgspec.Struct`. Field `log_level` of a class read with prefix
+`STAGEDOOR` comes from `STAGEDOOR_LOG_LEVEL`, else from `log_level` in the TOML file, else from
+its default. Unknown keys are faults: a misspelt setting is never silently ignored.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from chassis.errors import ConfigurationFault
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def load(
+    settings: type[S],
+    environ: Mapping[str, str],
+    *,
+    prefix: str = "STAGEDOOR",
+    file: Path | None = None,
+) -> S:
+    """Reads `settings`; raises `ConfigurationFault` naming each unusable value and where it stands."""
+    faults: list[str] = []
+    values = _from_file(file, faults) if file is not None else {}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(settings)}
+    faults += [f"{file}: unknown setting {name!r}" for name in values if name not in fields]
+    sources = dict.fromkeys(values, str(file))
+    for name in fields:
+        variable = f"{prefix}_{name.upper()}"
+        if variable in environ:
+            values[name] = environ[variable]
+            sources[name] = variable
+    usable: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in values:
+            if field.required:
+                faults.append(f"{prefix}_{name.upper()} is not set and has no default")
+            continue
+        try:
+            usable[name] = msgspec.convert(values[name], field.type, strict=False)
+        except msgspec.ValidationError as fault:
+            faults.append(f"{sources[name]}: {fault}")
+    if faults:
+        raise ConfigurationFault(faults, what="the settings")
+    return msgspec.convert(usable, settings, strict=False)
+
+
+def _from_file(file: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as fault:
+        faults.append(f"{file}: cannot be read: {fault.strerror}")
+    except tomllib.TOMLDecodeError as fault:
+        faults.append(f"{file}: {fault}")
+    return {}

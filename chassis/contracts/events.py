@@ -1,0 +1,108 @@
+"""Events: the CloudEvents 1.0 envelope and the data of each event type.
+
+An event's id is `<session>:<seq>`; a version is part of its type name. New fields need defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from chassis.contracts.wire import Wire
+
+PLAY_LIFECYCLE = "play.lifecycle"
+PLAYBACK_BEACON = "playback.beacon"
+SESSION_LEASE = "session.lease"
+TOPICS = (PLAY_LIFECYCLE, PLAYBACK_BEACON, SESSION_LEASE)
+
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact and its metadata, structured-mode CloudEvents JSON. `time` is RFC 3339, UTC."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    partitionkey: str
+    data: msgspec.Raw
+    subject: str | None = None
+    traceparent: str | None = None
+    specversion: Literal["1.0"] = "1.0"
+    datacontenttype: str = "application/json"
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.partitionkey:
+            raise ValueError("an event needs an id and a partitionkey")
+
+
+class PlayStarted(Wire, frozen=True):
+    """`play.started.v1` on `play.lifecycle`: a Play was answered."""
+
+    TYPE = "play.started.v1"
+
+    play_id: str
+    session_id: str
+    account_id: str
+    profile_id: str
+    title_id: str
+    duration_ms: int
+    at_ms: int
+    country: str = "ZZ"
+    device_type: str = "unknown"
+    device_id: str = ""
+    episode_id: str | None = None
+    position_ms: int = 0
+    cells: dict[str, str] = {}
+    degraded: list[str] = []
+
+
+Moment = Literal["start", "heartbeat", "pause", "resume", "seek", "stop", "error", "rating", "quality"]
+
+
+class PlayerEvent(Wire, frozen=True):
+    """`play.<kind>.v1` on `playback.beacon`: what a player saw. Event time is `at_ms` (UNIX, UTC).
+
+    `seq` grows by one a session from 1; `position_ms` is where the player stands in the title.
+    """
+
+    session_id: str
+    seq: int
+    kind: Moment
+    profile_id: str
+    title_id: str
+    at_ms: int
+    position_ms: int
+    duration_ms: int
+    play_id: str = ""
+    episode_id: str | None = None
+    device_type: str = "unknown"
+    device_id: str = ""
+    country: str = "ZZ"
+    rebuffer_ms: int = 0
+    bitrate_kbps: int = 0
+    value: float | None = None
+    cmcd: dict[str, str] = {}
+
+    @property
+    def type(self) -> str:
+        return f"play.{self.kind}.v1"
+
+    @property
+    def id(self) -> str:
+        return f"{self.session_id}:{self.seq}"
+
+
+class LeaseChanged(Wire, frozen=True):
+    """`session.<what>.v1` on `session.lease`: a concurrent-stream lease began, ended or was evicted."""
+
+    session_id: str
+    account_id: str
+    profile_id: str
+    what: Literal["acquired", "released", "expired", "evicted"]
+    at_ms: int
+    title_id: str = ""
+    device_id: str = ""
+    provisional: bool = False

@@ -1,0 +1,21 @@
+"""How a stored row says where it lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The table of a row type, and which of its fields address one row.
+
+    Rows with equal `partition` values live together and are read in `clustering` order.
+    """
+
+    table: str
+    partition: tuple[str, ...]
+    clustering: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.partition + self.clustering

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Rewrites both locks from their .in files: versions and hashes, no addresses.
+set -euo pipefail
+cd "$(dirname "$0")"
+command -v uv >/dev/null || { echo "lock.sh needs uv: python3 -m pip install uv" >&2; exit 2; }
+for name in runtime dev; do
+  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-header "$name.in" -o "$name.lock"
+done
