@@ -81,7 +81,7 @@ class ManualClock:
     def __init__(self, *, now: float = 1_700_000_000.0, seed: int = 0) -> None:
         self._elapsed = 0.0
         self._start = now
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)
         self._order = itertools.count()
         self._due: list[tuple[float, int, _Entry]] = []
 

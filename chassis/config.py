@@ -26,7 +26,7 @@ def load(
     prefix: str = "STAGEDOOR",
     file: Path | None = None,
 ) -> S:
-    """Reads `settings`; raises `ConfigurationFault` naming each unusable value and where it stands."""
+    """Reads `settings`; `ConfigurationFault` names each unusable value and where it stands."""
     faults: list[str] = []
     values = _from_file(file, faults) if file is not None else {}
     fields = {field.encode_name: field for field in msgspec.structs.fields(settings)}

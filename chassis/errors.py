@@ -87,7 +87,7 @@ class Faulty(StagedoorError):
 
 
 class ConfigurationFault(Faulty):
-    """Settings, rules or flags that cannot be used; carries every fault found, not just the first."""
+    """Settings, rules or flags that cannot be used; carries every fault found."""
 
     code = "configuration"
 

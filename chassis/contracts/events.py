@@ -5,7 +5,7 @@ An event's id is `<session>:<seq>`; a version is part of its type name. New fiel
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -41,7 +41,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PlayStarted(Wire, frozen=True):
     """`play.started.v1` on `play.lifecycle`: a Play was answered."""
 
-    TYPE = "play.started.v1"
+    TYPE: ClassVar[str] = "play.started.v1"
 
     play_id: str
     session_id: str
@@ -56,10 +56,12 @@ class PlayStarted(Wire, frozen=True):
     episode_id: str | None = None
     position_ms: int = 0
     cells: dict[str, str] = {}
-    degraded: list[str] = []
+    degraded: tuple[str, ...] = ()
 
 
-Moment = Literal["start", "heartbeat", "pause", "resume", "seek", "stop", "error", "rating", "quality"]
+Moment = Literal[
+    "start", "heartbeat", "pause", "resume", "seek", "stop", "error", "rating", "quality"
+]
 
 
 class PlayerEvent(Wire, frozen=True):
@@ -96,7 +98,7 @@ class PlayerEvent(Wire, frozen=True):
 
 
 class LeaseChanged(Wire, frozen=True):
-    """`session.<what>.v1` on `session.lease`: a concurrent-stream lease began, ended or was evicted."""
+    """`session.<what>.v1` on `session.lease`: a stream lease began, ended or was evicted."""
 
     session_id: str
     account_id: str

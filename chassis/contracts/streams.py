@@ -1,0 +1,174 @@
+"""sessions, manifest, licence and steering: what a running stream needs."""
+
+from __future__ import annotations
+
+from chassis.contracts.common import Device, Drm, DrmSystem, Track
+from chassis.contracts.wire import Call, Nothing, Wire
+
+
+class AcquireRequest(Wire, frozen=True):
+    """The same `idempotency_key` of one account acquires the same lease and play again."""
+
+    account_id: str
+    profile_id: str
+    device_id: str
+    title_id: str
+    play_id: str
+    max_streams: int
+    idempotency_key: str
+    evict: str | None = None
+
+
+class Lease(Wire, frozen=True):
+    """The right to one stream, until `expires_at` (UNIX seconds) unless renewed."""
+
+    session_id: str
+    account_id: str
+    profile_id: str
+    device_id: str
+    title_id: str
+    play_id: str
+    lease_ttl_s: int
+    heartbeat_s: int
+    acquired_at: float
+    expires_at: float
+    provisional: bool = False
+
+
+class SessionQuery(Wire, frozen=True):
+    account_id: str
+    session_id: str
+
+
+class AccountSessions(Wire, frozen=True):
+    account_id: str
+
+
+class Leases(Wire, frozen=True):
+    leases: tuple[Lease, ...] = ()
+
+
+class Heartbeat(Wire, frozen=True):
+    """`POST /v1/play/sessions/{id}/heartbeat`."""
+
+    position_ms: int = 0
+
+
+class Reconcile(Wire, frozen=True):
+    """Tell sessions about provisional leases that were granted while it was away."""
+
+    leases: tuple[Lease, ...]
+
+
+ACQUIRE = Call("sessions", "acquire", AcquireRequest, Lease, idempotent=True)
+RENEW = Call("sessions", "renew", SessionQuery, Lease)
+RELEASE = Call("sessions", "release", SessionQuery, Nothing)
+SESSIONS = Call("sessions", "list", AccountSessions, Leases)
+RECONCILE = Call("sessions", "reconcile", Reconcile, Nothing)
+
+
+class ManifestRequest(Wire, frozen=True):
+    """Caps are already the smallest of plan, device, rights and drm level."""
+
+    play_id: str
+    session_id: str
+    account_id: str
+    title_id: str
+    duration_ms: int
+    max_height: int
+    max_kbps: int
+    protected: bool
+    hdr: tuple[str, ...] = ()
+    codecs: tuple[str, ...] = ("avc",)
+    audio: tuple[Track, ...] = ()
+    captions: tuple[Track, ...] = ()
+    drm_system: DrmSystem = "clearkey"
+    steering: bool = True
+    valid_until: float | None = None
+
+
+class ManifestClaims(Wire, frozen=True):
+    """What a manifest token seals (purpose `manifest`)."""
+
+    play_id: str
+    title_id: str
+    duration_ms: int
+    max_height: int
+    max_kbps: int
+    protected: bool
+    expires_at: float
+    hdr: tuple[str, ...] = ()
+    codecs: tuple[str, ...] = ("avc",)
+    audio: tuple[Track, ...] = ()
+    captions: tuple[Track, ...] = ()
+    drm_system: DrmSystem = "clearkey"
+    key_id: str | None = None
+    steering: bool = True
+
+
+class Manifest(Wire, frozen=True):
+    """`hls` and `dash` are paths below the gateway; they stop answering at `signed_until`."""
+
+    hls: str
+    dash: str
+    steering_url: str | None
+    signed_until: float
+    max_height: int
+    max_kbps: int
+
+
+BUILD_MANIFEST = Call("manifest", "build", ManifestRequest, Manifest)
+
+
+class LicenceRequest(Wire, frozen=True):
+    account_id: str
+    play_id: str
+    session_id: str
+    title_id: str
+    device: Device
+    drm: Drm
+    max_height: int
+    valid_until: float
+    offline: bool = False
+
+
+class LicenceClaims(Wire, frozen=True):
+    """What a licence token seals (purpose `licence`)."""
+
+    account_id: str
+    play_id: str
+    title_id: str
+    device_id: str
+    key_ids: tuple[str, ...]
+    system: DrmSystem
+    expires_at: float
+
+
+class LicenceGrant(Wire, frozen=True):
+    system: DrmSystem
+    licence_url: str
+    licence_token: str
+    key_ids: tuple[str, ...]
+    max_height: int
+    expires_at: float
+
+
+LICENCE_TOKEN = Call("licence", "token", LicenceRequest, LicenceGrant)
+
+
+class RankRequest(Wire, frozen=True):
+    country: str
+    session_id: str
+    network: str = "unknown"
+    downlink_kbps: int = 0
+
+
+class Ranking(Wire, frozen=True):
+    """CDN pathways, best first. `steering_url` is a path below the gateway."""
+
+    pathways: tuple[str, ...]
+    ttl_s: int
+    steering_url: str
+
+
+RANK = Call("steering", "rank", RankRequest, Ranking)
