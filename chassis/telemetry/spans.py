@@ -1,0 +1,65 @@
+"""Spans: what happened in this process, kept in a ring that the admin port can be asked about.
+
+Attribute names follow OpenTelemetry's semantic conventions. Recording is one append.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from chassis.telemetry.trace import Trace
+
+RING = 4_096
+
+
+class Span:
+    """One finished piece of work. Times are UNIX seconds."""
+
+    __slots__ = ("attributes", "end", "name", "outcome", "start", "trace")
+
+    def __init__(
+        self,
+        trace: Trace,
+        name: str,
+        start: float,
+        end: float,
+        outcome: str,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        self.trace = trace
+        self.name = name
+        self.start = start
+        self.end = end
+        self.outcome = outcome
+        self.attributes = attributes
+
+    def as_dict(self, service: str) -> dict[str, Any]:
+        return {
+            "trace_id": self.trace.trace_id,
+            "span_id": self.trace.span_id,
+            "parent_id": self.trace.parent_id,
+            "service": service,
+            "name": self.name,
+            "start": self.start,
+            "duration_ms": round((self.end - self.start) * 1000, 3),
+            "outcome": self.outcome,
+            "attributes": dict(self.attributes),
+        }
+
+
+class SpanRing:
+    """The last spans of this process; the oldest make room."""
+
+    def __init__(self, size: int = RING) -> None:
+        self._spans: deque[Span] = deque(maxlen=size)
+
+    def add(self, span: Span) -> None:
+        self._spans.append(span)
+
+    def of_trace(self, trace_id: str) -> list[Span]:
+        return [span for span in self._spans if span.trace.trace_id == trace_id]
+
+    def __len__(self) -> int:
+        return len(self._spans)
