@@ -30,7 +30,8 @@ StagedoorError
 │   ├── StoreUnavailable           503    origin_error
 │   ├── AlreadyExists              409    a create-only write lost
 │   ├── Missing                    404
-│   └── OutOfRange                 410    an offset that the log no longer has, or never had
+│   ├── OutOfRange                 410    an offset that the log no longer has, or never had
+│   └── Fenced                     409    a partition that another consumer owns by now
 └── DependencyFailed             503    a critical step failed; names the step
 ```
 
@@ -316,6 +317,13 @@ class OutOfRange(StoreFailure):
 
     status = 410
     code = "out_of_range"
+
+
+class Fenced(StoreFailure):
+    """A partition that this consumer no longer owns, or never did; nothing was committed."""
+
+    status = 409
+    code = "fenced"
 
 
 class DependencyFailed(StagedoorError):
