@@ -1,0 +1,7 @@
+"""What happens, told durably: the log port, its adapters, and the spool in front of it."""
+
+from __future__ import annotations
+
+from chassis.events.log import Consumer, Log, Message, Record, Topic, open_log
+
+__all__ = ["Consumer", "Log", "Message", "Record", "Topic", "open_log"]
