@@ -1,0 +1,121 @@
+"""The tables port: rows under a partition and clustering key, with versioned writes.
+
+A row type is a frozen `msgspec.Struct` that says where it lives:
+
+    class Bookmark(msgspec.Struct, frozen=True):
+        key: ClassVar[Key] = Key("bookmark", partition=("profile_id",), clustering=("title_id",))
+        profile_id: str
+        title_id: str
+        position_ms: int
+
+Columns of type str, int (64 bits, signed), float, bool, bytes, an enum of str or int, or one of
+these or None, are stored as they are; every other type is stored as JSON. Key fields are plain
+str, int, float, bool, bytes or enums, never None.
+
+The port promises what a wide-column store can keep. A table is written in one of three ways and
+no two of them are mixed on the same rows, because such a store orders them by different clocks:
+plain (`put`, `delete`), conditional (`insert`, `replace`, `delete(only=...)`), or versioned
+(`put_versioned`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from chassis.errors import ConfigurationFault
+
+Row = msgspec.Struct
+R = TypeVar("R", bound=Row)
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """Where adapters may differ; everything else they do alike."""
+
+    isolated_batches: bool
+    """A batch over several partitions appears to readers all at once, not only in the end."""
+
+
+class Tables(Protocol):
+    """Rows in tables. Every method raises `StoreUnavailable` when the store cannot do it now.
+
+    A caller that is cancelled does not know whether its write happened; it happened whole or not
+    at all, and later writes are not affected.
+    """
+
+    capabilities: Capabilities
+
+    async def prepare(self, *rows: type[Row]) -> None:
+        """Creates missing tables, adds missing columns that have a default.
+
+        `SchemaFault` names each difference when the store holds another shape. Call it once with
+        every row type before using any.
+        """
+        ...
+
+    async def get(self, row: type[R], *key: Any) -> R | None:
+        """The row under a whole key: partition values, then clustering values."""
+        ...
+
+    async def page(
+        self,
+        row: type[R],
+        *partition: Any,
+        limit: int = 100,
+        after: tuple[Any, ...] | None = None,
+        reverse: bool = False,
+    ) -> list[R]:
+        """Up to `limit` rows of one partition in clustering order.
+
+        `after` holds the whole clustering key of the last row seen; paging goes on behind it.
+        """
+        ...
+
+    def scan(self, row: type[R]) -> AsyncIterator[R]:
+        """Every row, unordered across partitions; rows written meanwhile may or may not appear."""
+        ...
+
+    async def put(self, *rows: Row) -> None:
+        """Upserts all the rows or none, of any tables; the last call wins. Durable on return."""
+        ...
+
+    async def put_versioned(self, rows: Sequence[tuple[Row, int]]) -> None:
+        """Upserts each row unless the stored version is as high; one durable batch.
+
+        Versions only rise, so repeating a batch, or a part of it, in any order is harmless.
+        """
+        ...
+
+    async def version(self, row: type[Row], *key: Any) -> int | None:
+        """The version that `put_versioned` stored; None when there is no row."""
+        ...
+
+    async def insert(self, row: Row) -> bool:
+        """Creates the row; False, changing nothing, when its key is taken."""
+        ...
+
+    async def replace(self, old: R, new: R) -> bool:
+        """Puts `new` in the place of `old` (same key) if the stored row still equals `old`."""
+        ...
+
+    async def delete(self, row: type[R], *key: Any, only: R | None = None) -> bool:
+        """Removes the row, if it still equals `only` when that is given; True when it did."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes writes under way, then lets go of everything."""
+        ...
+
+
+def open_tables(url: str) -> Tables:
+    """The adapter that `url` names: `sqlite:///absolute/path.db`."""
+    scheme = url.partition("://")[0]
+    if scheme == "sqlite":
+        from chassis.storage.sqlite import SqliteTables
+
+        return SqliteTables.open(url)
+    raise ConfigurationFault(
+        [f"{url!r}: unknown scheme; write sqlite:///absolute/path.db"], what="the tables URL"
+    )
