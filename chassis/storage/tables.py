@@ -45,7 +45,8 @@ class Tables(Protocol):
     at all, and later writes are not affected.
     """
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     async def prepare(self, *rows: type[Row]) -> None:
         """Creates missing tables, adds missing columns that have a default.

@@ -1,0 +1,173 @@
+"""Tables in one SQLite file. Reads run inline on the loop; writes share commits in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from chassis.disk.commit import GroupCommit
+from chassis.disk.files import path_of
+from chassis.disk.sqlite import (
+    READ_WAIT_S,
+    WRITE_WAIT_S,
+    Operation,
+    commit_together,
+    connect,
+    translated,
+)
+from chassis.errors import Faulty
+from chassis.storage.schema import prepare
+from chassis.storage.shape import Shape
+from chassis.storage.statements import Statements
+from chassis.storage.tables import Capabilities, Row
+
+R = TypeVar("R", bound=Row)
+_SCAN_ROWS = 256
+
+
+class SqliteTables:
+    """The tables port on SQLite. Several processes may open the same file."""
+
+    capabilities: Final = Capabilities(isolated_batches=True)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = connect(path, wait_s=WRITE_WAIT_S)
+        self._reader = connect(path, wait_s=READ_WAIT_S)
+        self._writes: GroupCommit[Operation, Any] = GroupCommit(
+            f"tables {path.name}", partial(commit_together, self._writer, path)
+        )
+        self._tables: dict[type[Row], tuple[Shape[Any], Statements]] = {}
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str) -> SqliteTables:
+        return cls(path_of(url, what="the tables URL", example="sqlite:///var/lib/rows.db"))
+
+    def __repr__(self) -> str:
+        return f"SqliteTables({self._path})"
+
+    async def prepare(self, *rows: type[Row]) -> None:
+        shapes = [self._of(row)[0] for row in rows]
+        await self._writes.submit(partial(prepare, shapes))
+
+    async def get(self, row: type[R], *key: Any) -> R | None:
+        shape, statements = self._of(row)
+        found = self._read(statements.get, shape.key_values(key, shape.key.fields), one=True)
+        return shape.make(found[0]) if found else None
+
+    async def version(self, row: type[Row], *key: Any) -> int | None:
+        shape, statements = self._of(row)
+        found = self._read(statements.version, shape.key_values(key, shape.key.fields), one=True)
+        return found[0][0] if found else None
+
+    async def page(
+        self,
+        row: type[R],
+        *partition: Any,
+        limit: int = 100,
+        after: tuple[Any, ...] | None = None,
+        reverse: bool = False,
+    ) -> list[R]:
+        shape, statements = self._of(row)
+        values = shape.key_values(partition, shape.key.partition)
+        if after is not None:
+            values += shape.key_values(after, shape.key.clustering)
+        sql = statements.page(after=after is not None, reverse=reverse)
+        return [shape.make(found) for found in self._read(sql, [*values, max(0, limit)])]
+
+    async def scan(self, row: type[R]) -> AsyncIterator[R]:
+        shape, statements = self._of(row)
+        found = self._read(statements.scan(after=False), [_SCAN_ROWS])
+        while found:
+            for values in found:
+                yield shape.make(values)
+            last = shape.pick(found[-1], shape.key.fields)
+            await asyncio.sleep(0)
+            found = self._read(statements.scan(after=True), [*last, _SCAN_ROWS])
+
+    async def put(self, *rows: Row) -> None:
+        if rows:
+            await self._write_many([(self._of(type(row)), row, ()) for row in rows], "put")
+
+    async def put_versioned(self, rows: Sequence[tuple[Row, int]]) -> None:
+        if rows:
+            writes = [(self._of(type(row)), row, (version,)) for row, version in rows]
+            await self._write_many(writes, "put_versioned")
+
+    async def insert(self, row: Row) -> bool:
+        shape, statements = self._of(type(row))
+        return await self._write(statements.insert, _encoded(shape, row))
+
+    async def replace(self, old: R, new: R) -> bool:
+        shape, statements = self._of(type(old))
+        before, after = _encoded(shape, old), _encoded(shape, new)
+        keys = shape.key.fields
+        if type(old) is not type(new) or shape.pick(before, keys) != shape.pick(after, keys):
+            raise Faulty(f"replace in {shape.key.table}: both rows must have one type and key")
+        values = [*shape.pick(after, shape.rest or keys), *shape.pick(before, keys)]
+        return await self._write(statements.replace, [*values, *shape.pick(before, shape.rest)])
+
+    async def delete(self, row: type[R], *key: Any, only: R | None = None) -> bool:
+        shape, statements = self._of(row)
+        values = shape.key_values(key, shape.key.fields)
+        if only is None:
+            return await self._write(statements.delete, values)
+        rest = shape.pick(_encoded(shape, only), shape.rest)
+        return await self._write(statements.delete_only, [*values, *rest])
+
+    async def close(self) -> None:
+        await self._writes.close()
+        if not self._closed:
+            self._closed = True
+            self._reader.close()
+            self._writer.close()
+
+    def _of(self, row: type[R]) -> tuple[Shape[R], Statements]:
+        known = self._tables.get(row)
+        if known is None:
+            shape = Shape(row)
+            known = self._tables[row] = (shape, Statements(shape))
+        return known
+
+    def _read(self, sql: str, values: Sequence[Any], *, one: bool = False) -> list[tuple[Any, ...]]:
+        try:
+            cursor = self._reader.execute(sql, values)
+            return cursor.fetchmany(1) if one else cursor.fetchall()
+        except (sqlite3.Error, OverflowError, UnicodeError) as fault:
+            raise translated(fault, self._path) from fault
+
+    async def _write(self, sql: str, values: Sequence[Any]) -> bool:
+        changed: int = await self._writes.submit(partial(_run, sql, values))
+        return changed == 1
+
+    async def _write_many(
+        self, writes: Sequence[tuple[tuple[Shape[Any], Statements], Row, tuple[int, ...]]], sql: str
+    ) -> None:
+        batches: dict[str, list[Sequence[Any]]] = {}
+        for (shape, statements), row, version in writes:
+            values = batches.setdefault(getattr(statements, sql), [])
+            values.append((*_encoded(shape, row), *version))
+        await self._writes.submit(partial(_run_many, batches))
+
+
+def _encoded(shape: Shape[R], row: R) -> Sequence[Any]:
+    try:
+        return shape.values(row)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as fault:
+        raise Faulty(f"a {type(row).__name__} cannot be stored: {fault}") from fault
+
+
+def _run(sql: str, values: Sequence[Any], connection: sqlite3.Connection) -> int:
+    return connection.execute(sql, values).rowcount
+
+
+def _run_many(batches: dict[str, list[Sequence[Any]]], connection: sqlite3.Connection) -> None:
+    for sql, values in batches.items():
+        connection.executemany(sql, values)
