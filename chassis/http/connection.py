@@ -1,18 +1,31 @@
 """One upstream HTTP/1.1 connection: callbacks in, callbacks out, no task and no future.
 
-STUB: the shape is settled, the behaviour is being written.
+llhttp (through httptools, strict) finds the messages; what it cannot know is decided here: that
+the request was HEAD, that an answer without length ends with the connection, that a coding was
+not asked for, and whether the connection may carry another request.
+
+An answer's end is told only after the whole read has been parsed, so that bytes behind it are
+seen before anybody can start the next request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol, cast
 
-from chassis.errors import OriginFailure
+import httptools
+
+from chassis.errors import OriginFailure, OriginGarbled, OriginReset
+from chassis.http import framing
 from chassis.http.framing import Headers
 
-HEAD_LIMIT = 64 * 1024
+HEAD_LIMIT: Final = 64 * 1024
+"""Bytes that are not body: heads (interim ones together), and trailers."""
+
+_ONE_WRITE: Final = 16 * 1024
+_HEAD_END: Final = b"\r\n\r\n"
 
 
 class Receiver(Protocol):
@@ -25,7 +38,7 @@ class Receiver(Protocol):
         """A 1xx answer other than 101; the final one is still to come."""
 
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        """The final head. For 101 the connection is `upgraded`: call `detach` or `abort`; no on_end follows."""
+        """The final head. With 101 (only if asked for) no on_end follows: `detach` or `abort`."""
 
     def on_data(self, data: bytes) -> None:
         """A piece of the body without its framing."""
@@ -34,24 +47,109 @@ class Receiver(Protocol):
         """The answer is complete; the connection may be given back to its pool from here."""
 
     def on_failure(self, failure: OriginFailure) -> None:
-        """The answer will not come, or not to its end. The connection is closed."""
+        """The answer will not come, or not to its end. The connection is closed: give it back."""
 
     def on_writable(self) -> None:
         """The request body may go on after `start` or `send` returned False."""
 
 
+class _Nobody:
+    """Listens for a connection that carries no request."""
+
+    __slots__ = ()
+
+    def on_interim(self, status: int, headers: Headers) -> None: ...
+
+    def on_head(self, status: int, reason: bytes, headers: Headers) -> None: ...
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_end(self, trailers: Headers) -> None: ...
+
+    def on_failure(self, failure: OriginFailure) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
+def _nothing() -> None: ...
+
+
 class Connection(asyncio.Protocol):
     """One connection; carries one request at a time.
 
-    `reusable` is True only between messages, and only while nothing is in doubt.
-    `uses` counts the requests started.
+    `reusable` is True only between messages, and only while nothing is in doubt. `uses` counts the
+    requests started. `expires_at`, `idle_since` and `uses_limit` belong to the pool, as does
+    `on_lost`, called once when the connection is closed or detached.
     """
 
-    reusable: bool
-    upgraded: bool
-    uses: int
+    __slots__ = (
+        "_asked",
+        "_bulky",
+        "_closed",
+        "_coding",
+        "_doubtful",
+        "_ended",
+        "_fed",
+        "_head_only",
+        "_headed",
+        "_headers",
+        "_interim",
+        "_keeps",
+        "_leftover",
+        "_parser",
+        "_paused",
+        "_reason",
+        "_receiver",
+        "_sending",
+        "_sent",
+        "_transport",
+        "_until_close",
+        "_writable",
+        "expires_at",
+        "idle_since",
+        "on_lost",
+        "reusable",
+        "upgraded",
+        "uses",
+        "uses_limit",
+    )
 
-    def __init__(self, on_lost: Callable[[Connection], None] | None = None) -> None: ...
+    def __init__(self) -> None:
+        self.on_lost: Callable[[], None] = _nothing
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._receiver: Receiver = _NOBODY
+        self._closed = False
+        self._paused = False
+        self._writable = True
+        self._leftover = b""
+        self._asked = b""
+        self._reset()
+        self._head_only = self._sending = self._sent = self._bulky = False
+        self.reusable = False
+        self.upgraded = False
+        self.uses = 0
+        self.uses_limit = sys.maxsize
+        self.expires_at = self.idle_since = 0.0
+
+    def _reset(self) -> None:
+        self._headers: Headers = []
+        self._reason = b""
+        self._coding: bytes | None = None
+        self._fed = 0
+        self._headed = self._ended = self._interim = False
+        self._doubtful = self._keeps = self._until_close = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "upgraded" if self.upgraded else "idle"
+        if not self._closed and self._receiver is not _NOBODY:
+            state = "answering" if self._headed else "waiting"
+        return f"Connection({state}, {self.uses} uses)"
+
+    # --- what the owner calls ---
 
     def start(
         self,
@@ -66,34 +164,282 @@ class Connection(asyncio.Protocol):
 
         False: wait for on_writable before `send`. A failure is told by a later callback.
         """
-        raise NotImplementedError
+        self._reset()
+        self._receiver = receiver
+        self._asked = head
+        self._head_only = method == b"HEAD"
+        self._sending = more
+        self._bulky = more
+        self._sent = False
+        self.reusable = False
+        self.uses += 1
+        if self._closed or self._transport.is_closing():
+            asyncio.get_running_loop().call_soon(self._fail_start, receiver)
+            return True
+        self._sent = True
+        self._write_first(head, body)
+        return self._writable
+
+    def _write_first(self, head: bytes, body: bytes) -> None:
+        if not body:
+            self._transport.write(head)
+        elif len(body) <= _ONE_WRITE:
+            self._transport.write(head + body)
+        else:
+            self._bulky = True
+            self._transport.writelines((head, body))
+
+    def _fail_start(self, receiver: Receiver) -> None:
+        if self._receiver is receiver:
+            self._fail(OriginReset("the connection was closed before the request", sent=False))
 
     def send(self, data: bytes) -> bool:
-        """More of the request body, already framed (see framing.chunk). False: wait for on_writable."""
-        raise NotImplementedError
+        """More request body, already framed (`framing.chunk`). False: wait for on_writable.
+
+        After the answer's end or a failure it does nothing and returns True.
+        """
+        if self._closed or not self._sending:
+            return True
+        self._transport.write(data)
+        return self._writable
 
     def finish(self) -> None:
         """The request body is complete."""
-        raise NotImplementedError
+        self._sending = False
 
     def pause(self) -> None:
-        """Stops reading the answer until `resume`; what the kernel already gave may still be told."""
-        raise NotImplementedError
+        """Stops reading until `resume`; what has been read already may still be told."""
+        if not self._paused and not self._closed:
+            self._paused = True
+            self._transport.pause_reading()
 
     def resume(self) -> None:
-        raise NotImplementedError
+        """Reads on after `pause`."""
+        if self._paused and not self._closed:
+            self._paused = False
+            self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Closes at once and tells the receiver nothing: the client left. Harmless when already closed."""
-        raise NotImplementedError
+        """Closes at once and tells the receiver nothing. Harmless when already closed."""
+        self._receiver = _NOBODY
+        self._close()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """After a 101 head: the transport (reading paused) and the bytes that came behind the head.
 
-        The caller sets its own protocol on the transport and calls `resume_reading`.
+        The caller sets its own protocol on the transport and calls `resume_reading`. From then on
+        neither this connection nor its pool has anything to do with it.
         """
-        raise NotImplementedError
+        if not self.upgraded or self._closed:
+            raise RuntimeError("only an upgraded connection that is still open can be detached")
+        self._receiver = _NOBODY
+        self._closed = True
+        self._lost()
+        return self._transport, self._leftover
 
     def version(self) -> str:
         """The HTTP version of the answer, as "1.1"; valid from on_head on."""
-        raise NotImplementedError
+        return cast(str, self._parser.get_http_version())
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for asking whether anything came; -1 when there is none."""
+        raw = self._transport.get_extra_info("socket")
+        return -1 if raw is None else cast(int, raw.fileno())
+
+    # --- what the transport calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.reusable = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._receiver is _NOBODY:
+            self._close()
+            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._stumble(error)
+        if self._ended:
+            self._end(data)
+        elif self._fed > HEAD_LIMIT:
+            self._fail(OriginGarbled("the answer's head or trailers are too long"))
+
+    def eof_received(self) -> bool:
+        """Ends here and now: waiting for unsent bytes to drain could take for ever."""
+        self._finish_at(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish_at(exc)
+        self._lost()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._sending:
+            self._receiver.on_writable()
+
+    # --- what the parser calls ---
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            self._doubtful = True
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+        if len(name) == 17 and name.lower() == b"transfer-encoding":
+            self._coding = value if self._coding is None else b"twice"
+
+    def on_headers_complete(self) -> None:
+        if self._ended:
+            return
+        status = self._parser.get_status_code()
+        if status < 200 and status != 101:
+            self._tell_interim(status)
+            return
+        self._judge(status)
+        self._headed = True
+        if status == 101:
+            return
+        headers = self._headers
+        self._headers = []
+        self._receiver.on_head(status, self._reason, headers)
+        if self._head_only:
+            self._ended = True
+
+    def on_body(self, data: bytes) -> None:
+        if not self._headed:
+            raise OriginGarbled("an interim answer with a body")
+        if self._ended:
+            self._doubtful = True
+            return
+        self._fed = 0
+        self._receiver.on_data(data)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif self._head_only:
+            self._doubtful = self._doubtful or self._coding is not None
+        elif self._parser.get_status_code() != 101:
+            self._ended = True
+            self._keeps = self._parser.should_keep_alive()
+
+    # --- deciding ---
+
+    def _tell_interim(self, status: int) -> None:
+        if status < 100 or self._coding is not None:
+            raise OriginGarbled(f"an interim answer with status {status} or with a coding")
+        headers = self._headers
+        self._reset_head()
+        self._interim = True
+        self._receiver.on_interim(status, headers)
+
+    def _reset_head(self) -> None:
+        self._headers = []
+        self._reason = b""
+
+    def _judge(self, status: int) -> None:
+        """Raises `OriginGarbled` for what llhttp lets pass; cheap for the plain case."""
+        if self._fed > HEAD_LIMIT:
+            self._check_size()
+        parser = self._parser
+        usual = parser.should_keep_alive()
+        if self._coding is not None:
+            usual = usual and self._coding == b"chunked" and parser.get_http_version() == "1.1"
+        if not usual or self._head_only:
+            self._judge_unusual(status)
+
+    def _check_size(self) -> None:
+        if sum(len(name) + len(value) + 4 for name, value in self._headers) > HEAD_LIMIT:
+            raise OriginGarbled("the answer's head is too long")
+
+    def _judge_unusual(self, status: int) -> None:
+        version = self.version().encode()
+        if version not in (b"1.1", b"1.0"):
+            raise OriginGarbled("the answer's HTTP version is neither 1.1 nor 1.0")
+        method = b"HEAD" if self._head_only else b"GET"
+        length = framing.response_length(
+            self._headers, method=method, status=status, version=version
+        )
+        self._until_close = length == framing.UNTIL_CLOSE
+        self._keeps = framing.keeps_alive(self._headers, version)
+
+    def _end(self, data: bytes) -> None:
+        receiver = self._receiver
+        self._receiver = _NOBODY
+        if self._head_only:
+            self._doubtful = self._doubtful or not data.endswith(_HEAD_END)
+            self._parser = httptools.HttpResponseParser(self)
+        if self._may_go_on():
+            self.resume()
+            self.reusable = True
+        else:
+            self._close()
+        receiver.on_end(self._headers)
+
+    def _may_go_on(self) -> bool:
+        if not self._keeps or self._doubtful or self._sending or self._closed:
+            return False
+        return not self._bulky or self._transport.get_write_buffer_size() == 0
+
+    def _upgrade(self, leftover: bytes) -> None:
+        if b"\r\nupgrade:" not in self._asked.lower():
+            self._fail(OriginGarbled("the answer switches protocols, which was not asked for"))
+            return
+        self._leftover = leftover
+        self.upgraded = True
+        self._fed = 0
+        self.pause()
+        headers = self._headers
+        self._headers = []
+        self._receiver.on_head(101, self._reason, headers)
+
+    def _stumble(self, error: httptools.HttpParserError) -> None:
+        """The parser stopped: behind the answer's end that is only doubt, else garbled."""
+        if self._ended:
+            self._doubtful = True
+            return
+        cause = error.__context__
+        if isinstance(cause, OriginGarbled):
+            self._fail(cause)
+            return
+        self._fail(OriginGarbled(f"the answer is not HTTP/1.1: {error}"))
+        if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            raise cause
+
+    def _finish_at(self, exc: Exception | None) -> None:
+        """The other side ended: the answer's proper end where nothing else marks one."""
+        if self._receiver is _NOBODY:
+            self._close()
+        elif exc is None and self._until_close and self._headed:
+            self._keeps = False
+            self._end(b"")
+        else:
+            when = "before its end" if self._headed else "before the answer"
+            self._fail(OriginReset(f"the connection ended {when}", sent=self._sent))
+
+    def _fail(self, failure: OriginFailure) -> None:
+        receiver = self._receiver
+        self.abort()
+        receiver.on_failure(failure)
+
+    def _close(self) -> None:
+        self.reusable = False
+        if not self._closed:
+            self._closed = True
+            self._transport.abort()
+
+    def _lost(self) -> None:
+        on_lost = self.on_lost
+        self.on_lost = _nothing
+        on_lost()

@@ -38,6 +38,19 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 
+NOT_IN_TRAILERS: Final = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"host",
+        b"set-cookie",
+    }
+)
+
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
 _TARGET = re.compile(rb"[!-\"$-~\x80-\xff]+")
@@ -50,7 +63,7 @@ def is_token(name: bytes) -> bool:
 
 
 def is_field_value(value: bytes) -> bool:
-    """Whether `value` may be a field value: no control characters, no outer blanks; may be empty."""
+    """Whether `value` may be a field value: no control characters, no outer blanks."""
     return _FIELD_VALUE.fullmatch(value) is not None
 
 
@@ -123,6 +136,19 @@ def response_length(
     return CHUNKED
 
 
+def keeps_alive(headers: Headers, version: bytes = b"1.1") -> bool:
+    """Whether the sender of `headers` means to keep the connection open behind this message."""
+    options = listed(headers, b"connection")
+    if b"close" in options:
+        return False
+    return version == b"1.1" or b"keep-alive" in options
+
+
+def trailers(headers: Headers) -> Headers:
+    """Those of `headers` that may travel behind a body: none that frames, routes or identifies."""
+    return [pair for pair in end_to_end(headers) if pair[0].lower() not in NOT_IN_TRAILERS]
+
+
 def _content_length(lengths: list[bytes], failure: type[BadRequest] | type[OriginGarbled]) -> int:
     length = lengths[0]
     if len(lengths) != 1 or not length.isdigit() or len(length) > 18:
@@ -147,8 +173,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-def last_chunk(trailers: Headers) -> bytes:
+def last_chunk(trailing: Headers) -> bytes:
     """The end of a chunked body with its trailers."""
-    if not trailers:
+    if not trailing:
         return LAST_CHUNK
-    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in trailers])
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in trailing])
