@@ -294,8 +294,9 @@ class ConsulRegistration:
 
 
 def _checked(key: str) -> str:
-    if key.startswith("/"):
-        raise Faulty(f"a registry key must not start with a slash: {key!r}")
+    """URLs cannot carry a leading slash or dot segments: they would name another key."""
+    if key.startswith("/") or {".", ".."} & set(key.split("/")):
+        raise Faulty(f"a registry key has no leading slash and no dot segments: {key!r}")
     return key
 
 

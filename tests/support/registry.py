@@ -1,0 +1,44 @@
+"""The embedded registry behind a real socket, in the test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+
+from chassis.clock import SYSTEM
+from chassis.discovery.embedded import RegistryServer
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def serving(state: Path | None = None, port: int | None = None) -> AsyncIterator[str]:
+    """A listening `RegistryServer`; yields its `consul://` address."""
+    port = port or free_port()
+    registry = RegistryServer(SYSTEM, state)
+    config = uvicorn.Config(
+        registry.asgi, port=port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        task = asyncio.create_task(server._serve([listener]))
+        while not server.started:  # noqa: ASYNC110  # uvicorn sets a plain flag
+            await asyncio.sleep(0)
+        try:
+            yield f"consul://127.0.0.1:{port}"
+        finally:
+            registry.close()
+            server.should_exit = True
+            await task
