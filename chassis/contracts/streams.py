@@ -168,7 +168,7 @@ class Ranking(Wire, frozen=True):
 
     pathways: tuple[str, ...]
     ttl_s: int
-    steering_url: str
+    steering_url: str | None
 
 
 RANK = Call("steering", "rank", RankRequest, Ranking)

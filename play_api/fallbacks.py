@@ -1,0 +1,195 @@
+"""What stands in for a step that failed, and for how long that stays true.
+
+Most steps are stood in for by what their service last said, while that still holds; the rest by
+a value that claims nothing. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from chassis.clock import Clock
+from chassis.contracts.accounts import Entitlement, EntitlementQuery
+from chassis.contracts.profiles import Allocation
+from chassis.contracts.streams import AcquireRequest, Lease, Manifest, ManifestRequest, Ranking
+from chassis.contracts.titles import Playable, PlayableQuery, RightsDecision, RightsQuery
+from chassis.contracts.viewing import Bookmark, UpNext, UpNextQuery
+from play_api.play import Play, unknown_profile
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+PROVISIONAL_TTL_S = 30
+PROVISIONAL_HEARTBEAT_S = 10
+STATIC_RANKING = Ranking(pathways=("cdn-a", "cdn-b"), ttl_s=10, steering_url=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory(Generic[Q, A]):
+    """What to remember of a step: under which key, how long it holds, and what to call it."""
+
+    key: Callable[[Q], Hashable]
+    holds: Callable[[Q, A, float], bool]
+    said: str = "cached"
+    limit: int = 20_000
+
+
+MEMORIES: Mapping[str, Memory[Any, Any]] = {
+    "membership": Memory[EntitlementQuery, Entitlement](
+        key=lambda query: query.account_id,
+        holds=lambda query, kept, now: now < kept.expires_at,
+    ),
+    "catalog": Memory[PlayableQuery, Playable](
+        key=lambda query: query,
+        holds=lambda query, kept, now: True,
+        limit=5_000,
+    ),
+    "rights": Memory[RightsQuery, RightsDecision](
+        key=lambda query: query,
+        holds=lambda query, kept, now: now < kept.valid_until,
+    ),
+    "manifest": Memory[ManifestRequest, Manifest](
+        key=lambda request: _build_key(request),
+        holds=lambda request, kept, now: now + request.duration_ms / 1000 < kept.signed_until,
+    ),
+    "recommendations": Memory[UpNextQuery, UpNext](
+        key=lambda query: (query.country, query.maturity),
+        holds=lambda query, kept, now: _is_other(query, kept),
+        said="last_suggested",
+        limit=2_000,
+    ),
+}
+
+
+class Fallbacks:
+    """The memory of one Play API process; of each step the answers unused for longest make room."""
+
+    def __init__(self, clock: Clock, *, provisional_limit: int = 1_000) -> None:
+        self._clock = clock
+        self._kept: dict[str, OrderedDict[Hashable, Any]] = {
+            step: OrderedDict() for step in MEMORIES
+        }
+        self.provisional = ProvisionalLeases(clock, provisional_limit)
+
+    def keep(self, step: str, question: Any, answer: Any) -> None:
+        """Remembers what the step's service said itself."""
+        memory = MEMORIES.get(step)
+        if memory is None:
+            return
+        kept, key = self._kept[step], memory.key(question)
+        kept[key] = answer
+        kept.move_to_end(key)
+        if len(kept) > memory.limit:
+            kept.popitem(last=False)
+
+    def stand_in(self, step: str, play: Play, question: Any) -> tuple[Any, str] | None:
+        """What takes the place of the step's answer, and its name; None when nothing may."""
+        remembered = self._remembered(step, question)
+        if remembered is not None:
+            return remembered
+        match step:
+            case "profiles":
+                profile = unknown_profile(play)
+                return profile, "passport" if profile.maturity else "children_only"
+            case "sessions":
+                lease = self.provisional.grant(question)
+                return None if lease is None else (lease, "provisional")
+            case "recommendations":
+                return UpNext(), "omitted"
+            case "bookmarks":
+                given = play.request.start_at is not None
+                return Bookmark(found=False), "client_position" if given else "beginning"
+            case "experiments":
+                return Allocation(), "control"
+            case "steering":
+                return STATIC_RANKING, "static_order"
+        return None
+
+    def _remembered(self, step: str, question: Any) -> tuple[Any, str] | None:
+        memory = MEMORIES.get(step)
+        if memory is None:
+            return None
+        kept = self._kept[step].get(memory.key(question))
+        if kept is None or not memory.holds(question, kept, self._clock.now()):
+            return None
+        return kept, memory.said
+
+
+class ProvisionalLeases:
+    """Leases granted while sessions is away: short, one a device, never above the plan's streams
+    as far as this process knows, never more than `limit` in all; kept until sessions was told."""
+
+    def __init__(self, clock: Clock, limit: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._leases: dict[tuple[str, str], Lease] = {}
+        self._untold: dict[str, Lease] = {}
+        self.granted = 0
+        self.refused = 0
+
+    def grant(self, request: AcquireRequest) -> Lease | None:
+        """The lease, or None when the bounds are reached."""
+        now = self._clock.now()
+        self._leases = {key: one for key, one in self._leases.items() if one.expires_at > now}
+        device = (request.account_id, request.device_id)
+        others = [key for key in self._leases if key[0] == request.account_id and key != device]
+        if len(self._leases) >= self._limit or len(others) >= request.max_streams:
+            self.refused += 1
+            return None
+        lease = self._lease(request, now)
+        self._leases[device] = self._untold[lease.session_id] = lease
+        self.granted += 1
+        return lease
+
+    def _lease(self, request: AcquireRequest, now: float) -> Lease:
+        return Lease(
+            session_id=f"prov-{request.play_id}",
+            account_id=request.account_id,
+            profile_id=request.profile_id,
+            device_id=request.device_id,
+            title_id=request.title_id,
+            play_id=request.play_id,
+            lease_ttl_s=PROVISIONAL_TTL_S,
+            heartbeat_s=PROVISIONAL_HEARTBEAT_S,
+            acquired_at=now,
+            expires_at=now + PROVISIONAL_TTL_S,
+            provisional=True,
+        )
+
+    def withdraw(self, lease: Lease) -> None:
+        """The play that it was for did not happen."""
+        self._leases.pop((lease.account_id, lease.device_id), None)
+        self._untold.pop(lease.session_id, None)
+
+    def untold(self) -> tuple[Lease, ...]:
+        """Live leases that sessions has not heard of."""
+        now = self._clock.now()
+        self._untold = {key: one for key, one in self._untold.items() if one.expires_at > now}
+        return tuple(self._untold.values())
+
+    def told(self, leases: tuple[Lease, ...]) -> None:
+        for lease in leases:
+            self._untold.pop(lease.session_id, None)
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+
+def _build_key(request: ManifestRequest) -> tuple[object, ...]:
+    return (
+        request.account_id,
+        request.title_id,
+        request.max_height,
+        request.max_kbps,
+        request.hdr,
+        request.codecs,
+        request.drm_system,
+        request.steering,
+    )
+
+
+def _is_other(query: UpNextQuery, kept: UpNext) -> bool:
+    return kept.suggestion is not None and kept.suggestion.title_id != query.title_id

@@ -1,0 +1,173 @@
+"""The use case: run the plan for one Play, stand in for what fails, undo what was half done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from chassis.clock import Clock
+from chassis.contracts.accounts import Entitlement
+from chassis.contracts.play import PlayAnswer
+from chassis.contracts.streams import Lease, Reconcile, SessionQuery
+from chassis.deadline import Deadline
+from chassis.errors import (
+    DeadlineExceeded,
+    DependencyFailed,
+    OriginGarbled,
+    PeerRefusal,
+    StagedoorError,
+    Unauthenticated,
+)
+from chassis.http.api import Context
+from chassis.identity import Seal
+from play_api.fallbacks import Fallbacks
+from play_api.plan import BUDGET_S, Step
+from play_api.play import MembershipInactive, Play
+from play_api.play_events import PlayEvents
+from play_api.run import run_plan
+
+Ask = Callable[[Any, Context], Awaitable[Any]]
+Told = Callable[[str, str], None]
+
+RELEASE_TRIES = 5
+RELEASE_PAUSE_S = 0.5
+
+
+class Playback:
+    """Answers Plays. `asks` are the prepared calls by step name, and `release`."""
+
+    def __init__(
+        self,
+        plan: Sequence[Step],
+        asks: Mapping[str, Ask],
+        *,
+        release: Ask,
+        fallbacks: Fallbacks,
+        seal: Seal,
+        events: PlayEvents,
+        clock: Clock,
+        on_fallback: Told,
+        on_step: Callable[[str, float], None],
+    ) -> None:
+        self._plan = plan
+        self._asks = asks
+        self._release = release
+        self._fallbacks = fallbacks
+        self._seal = seal
+        self._events = events
+        self._clock = clock
+        self._on_fallback = on_fallback
+        self._on_step = on_step
+        self._undoing: set[asyncio.Task[None]] = set()
+
+    async def play(self, play: Play, context: Context) -> PlayAnswer:
+        """The answer.
+
+        Raises what forbids the Play (`RequestFailure`), or `DependencyFailed` naming the critical
+        step, or `DeadlineExceeded`. Whichever it is, no lease stays behind.
+        """
+        context = Context(context.deadline.at_most(BUDGET_S), context.trace, context.passport_bytes)
+        answered = False
+        try:
+            await run_plan(self._plan, lambda step: self._step(step, play, context))
+            answer = play.answer()
+            answered = True
+        finally:
+            if not answered and play.lease is not None:
+                self._undo(play.lease, context)
+        self._events.started(play, context.trace.header().decode())
+        return answer
+
+    async def _step(self, step: Step, play: Play, context: Context) -> None:
+        question = play.question(step.name)
+        if question is None:
+            return
+        began = self._clock.monotonic()
+        try:
+            answer = await self._asks[step.name](question, context)
+            self._take(step, play, question, answer)
+        except StagedoorError as failure:
+            self._fail(step, play, question, failure)
+        finally:
+            self._on_step(step.name, self._clock.monotonic() - began)
+
+    def _take(self, step: Step, play: Play, question: Any, answer: Any) -> None:
+        if step.name == "membership":
+            answer = self._open(answer.snapshot)
+        play.take(step.name, answer)
+        self._fallbacks.keep(step.name, question, answer)
+
+    def _open(self, snapshot: str) -> Entitlement:
+        try:
+            return self._seal.open("entitlement", snapshot, Entitlement)
+        except Unauthenticated as fault:
+            raise OriginGarbled(f"membership's snapshot does not open: {fault.detail}") from None
+
+    def _fail(self, step: Step, play: Play, question: Any, failure: StagedoorError) -> None:
+        """Stands in for the step, or raises what the Play ends with."""
+        if isinstance(failure, PeerRefusal) and step.refusal_ends:
+            raise _refused(step, failure)
+        stand_in = self._fallbacks.stand_in(step.name, play, question)
+        if stand_in is None:
+            raise _ended(step, failure)
+        answer, said = stand_in
+        play.take(step.name, answer)
+        play.mark(step.name, failure.code, said, failure.retry_after_s)
+        self._on_fallback(step.name, failure.code)
+
+    def _undo(self, lease: Lease, context: Context) -> None:
+        """Releases in the background: the caller may be gone and the deadline over."""
+        if lease.provisional:
+            self._fallbacks.provisional.withdraw(lease)
+            return
+        task = asyncio.ensure_future(self._release_lease(lease, context))
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+
+    async def _release_lease(self, lease: Lease, context: Context) -> None:
+        """Tries a few times; the lease ends by itself at the latest after its own time to live."""
+        query = SessionQuery(account_id=lease.account_id, session_id=lease.session_id)
+        free = Context(Deadline.never(self._clock), context.trace)
+        for _ in range(RELEASE_TRIES):
+            try:
+                await self._release(query, free)
+            except PeerRefusal:
+                return
+            except StagedoorError:
+                await self._clock.sleep(RELEASE_PAUSE_S)
+            else:
+                return
+
+    async def close(self) -> None:
+        """Waits for releases under way."""
+        if self._undoing:
+            await asyncio.gather(*self._undoing, return_exceptions=True)
+
+
+async def reconcile_forever(
+    fallbacks: Fallbacks, tell: Ask, clock: Clock, context: Callable[[], Context]
+) -> None:
+    """Tells sessions about provisional leases as soon as it answers again."""
+    while True:
+        await clock.sleep(1.0)
+        leases = fallbacks.provisional.untold()
+        if not leases:
+            continue
+        try:
+            await tell(Reconcile(leases=leases), context())
+        except StagedoorError:
+            continue
+        fallbacks.provisional.told(leases)
+
+
+def _refused(step: Step, failure: PeerRefusal) -> StagedoorError:
+    if step.name == "membership" and failure.status == 404:
+        return MembershipInactive("this account has no membership; sign up for a plan first")
+    return failure
+
+
+def _ended(step: Step, failure: StagedoorError) -> StagedoorError:
+    if isinstance(failure, DeadlineExceeded):
+        return failure
+    return DependencyFailed(step.name, failure, retry_after_s=failure.retry_after_s or 1.0)
