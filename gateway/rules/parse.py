@@ -59,7 +59,7 @@ def _named(source: Source, section: str, value: Any, faults: list[Fault]) -> dic
     for name in value:
         convert(source, (section, name), name, model.Name, faults, what=called(name))
     return {
-        name: convert(source, (section, name), item, _SECTIONS[section], faults)
+        name: convert(source, (section, name), item, _SECTIONS[section], faults, what=called(name))
         or _stand_in(section)
         for name, item in value.items()
     }
