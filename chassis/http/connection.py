@@ -426,7 +426,9 @@ class Connection(asyncio.Protocol):
             self._end(b"")
         else:
             when = "before its end" if self._headed else "before the answer"
-            self._fail(OriginReset(f"the connection ended {when}", sent=self._sent))
+            failure = OriginReset(f"the connection ended {when}", sent=self._sent)
+            failure.__cause__ = exc
+            self._fail(failure)
 
     def _fail(self, failure: OriginFailure) -> None:
         receiver = self._receiver

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from chassis.errors import BadRequest, OriginGarbled
+from chassis.errors import BadRequest, Faulty, OriginGarbled
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -54,6 +54,10 @@ NOT_IN_TRAILERS: Final = frozenset(
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
 _TARGET = re.compile(rb"[!-\"$-~\x80-\xff]+")
+_REQUEST_HEAD = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-\"$-~\x80-\xff]+ HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~\x80-\xff]*\r\n)*\r\n"
+)
 _HARMLESS_OPTIONS = (b"close", b"keep-alive", b"Keep-Alive", b"Close")
 
 
@@ -160,6 +164,13 @@ def request_head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, by
     """A request's head with its final empty line. Checks nothing: see `check_request_head`."""
     lines = [b"%b: %b\r\n" % pair for pair in headers]
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
+
+
+def check_request_head(head: bytes) -> bytes:
+    """`head` itself; `Faulty` when any part of it would be read as something else on the wire."""
+    if _REQUEST_HEAD.fullmatch(head) is None:
+        raise Faulty("the method, the target or a header holds what HTTP/1.1 cannot carry")
+    return head
 
 
 def response_head(status: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -1,8 +1,8 @@
 """Failures as RFC 9457 problem responses, and back: the one place that does either.
 
-A problem body is `{"type": "about:blank", "title", "status", "code", "detail", …members}`; `code` is
-stable and what callers should look at. A failure outside our tree, or one of our own faults, is
-told as a bare 500: its text is for our log and not for a caller.
+A problem body is `{"type": "about:blank", "title", "status", "code", "detail", …members}`; `code`
+is stable and what callers should look at. A failure outside our tree, or one of our own faults,
+is told as a bare 500: its text is for our log and not for a caller.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ def problem(failure: BaseException) -> tuple[int, Headers, bytes]:
     """The answer that tells `failure`: status, headers (with content-length) and body."""
     if not isinstance(failure, StagedoorError) or isinstance(failure, Faulty):
         return _answer(500, {"code": "internal"}, [])
-    fields = {**failure.members, "code": failure.code}
+    fields: dict[str, Any] = {"code": failure.code}
     if failure.detail:
         fields["detail"] = failure.detail[:_MAX_DETAIL]
+    fields |= {name: value for name, value in failure.members.items() if name not in _OWN_FIELDS}
     return _answer(failure.status, fields, _extra_headers(failure))
 
 
 def _answer(status: int, fields: dict[str, Any], extra: Headers) -> tuple[int, Headers, bytes]:
     body = msgspec.json.encode(
-        {**fields, "type": "about:blank", "title": _title(status), "status": status}
+        {"type": "about:blank", "title": _title(status), "status": status, **fields}
     )
     headers = [(b"content-type", CONTENT_TYPE), (b"content-length", b"%d" % len(body)), *extra]
     return status, headers, body
