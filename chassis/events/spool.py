@@ -1,0 +1,233 @@
+"""The spool: events are durable here before anybody is told so, and reach the log in order.
+
+An accepted event survives `kill -9` at any instant. Delivery is at least once: a crash between
+delivering and noting it repeats some, with the same event id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from chassis.clock import SYSTEM, Clock
+from chassis.contracts.events import CONTENT_TYPE, Envelope
+from chassis.deadline import Deadline
+from chassis.disk.commit import GroupCommit
+from chassis.disk.files import FolderLock, make_folder
+from chassis.errors import Faulty, Shed, StagedoorError, StoreUnavailable
+from chassis.events.batches import check_size
+from chassis.events.framing import FRAME_LIMIT, pack_message, unframe, unpack_message
+from chassis.events.log import Log, Message
+from chassis.events.segments import Segments
+
+CAPACITY_BYTES = 256 << 20
+_SEGMENT_BYTES = 8 << 20
+_UNWRITTEN_BYTES = 16 << 20
+_CHUNK_BYTES = 512 << 10
+_BATCH = 1000
+_BACKOFF_S = 0.05
+_BACKOFF_LIMIT_S = 2.0
+_HEADERS = (("content-type", CONTENT_TYPE.encode()),)
+_encode = msgspec.json.Encoder().encode
+
+
+class Spool:
+    """One process's spool in a folder of its own. Make it after forking.
+
+    Counts of events, for metrics: `offered` were given to us; of these `spooled` became durable,
+    `acked` were also answered for, `dropped` were refused or failed to be written. `delivered`
+    went to the log, and `waiting` are durable and still to go, including those found on opening.
+    `fault` is why the log does not take them now, or None.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        log: Log,
+        clock: Clock = SYSTEM,
+        capacity_bytes: int = CAPACITY_BYTES,
+    ) -> None:
+        make_folder(directory)
+        self._lock = FolderLock(directory, what="the event spool")
+        self._log = log
+        self._clock = clock
+        self._capacity = capacity_bytes
+        try:
+            self._segments = Segments(directory, min(_SEGMENT_BYTES, max(1, capacity_bytes // 8)))
+        except StagedoorError:
+            self._lock.release()
+            raise
+        self._writer: GroupCommit[bytes, None] = GroupCommit(
+            f"spool {directory.name}", self._segments.write
+        )
+        self._unwritten = 0
+        self._running = False
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._progress = asyncio.Event()
+        self.offered = self.acked = self.spooled = self.dropped = self.delivered = 0
+        self.waiting = self._segments.waiting
+        self.fault: StagedoorError | None = None
+
+    def __repr__(self) -> str:
+        return f"Spool({self._segments.folder}: {self.waiting} waiting, {self.used_bytes} bytes)"
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes on disk, or on their way there."""
+        return self._segments.size + self._unwritten
+
+    @property
+    def damaged_bytes(self) -> int:
+        """Bytes found damaged on opening, kept in `*.damaged` files."""
+        return self._segments.damaged_bytes
+
+    async def append(self, topic: str, envelopes: Sequence[Envelope]) -> None:
+        """Returns once all are on disk. `Shed` at the disk cap, `StoreUnavailable` when the disk
+        refuses; then none was kept. A caller that is cancelled does not know."""
+        if envelopes:
+            await self._submit(topic, envelopes)
+            self.acked += len(envelopes)
+
+    def offer(self, topic: str, envelope: Envelope) -> bool:
+        """Spools without waiting; False when it had to be dropped already. Never raises for it."""
+        try:
+            self._submit(topic, (envelope,)).add_done_callback(_forget)
+        except StagedoorError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Delivers to the log until cancelled, waiting longer each time the log refuses."""
+        if self._running:
+            raise Faulty("the spool is running already")
+        self._running = True
+        try:
+            while True:
+                await self._deliver_patiently()
+        finally:
+            self._running = False
+
+    async def drain(self, deadline: Deadline) -> bool:
+        """Waits for `run` to deliver everything; False when the deadline passes first."""
+        timer = self._clock.call_later(_wait_s(deadline), self._progress.set)
+        try:
+            while (self.waiting or self._unwritten) and not deadline.expired():
+                self._progress.clear()
+                await self._progress.wait()
+        finally:
+            timer.cancel()
+        return not (self.waiting or self._unwritten)
+
+    async def close(self) -> None:
+        """Writes what was offered, then lets go of the folder. Stop `run` before."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        self._segments.close()
+        self._lock.release()
+
+    def _submit(self, topic: str, envelopes: Sequence[Envelope]) -> asyncio.Future[None]:
+        count = len(envelopes)
+        self.offered += count
+        try:
+            data = b"".join([_packed(topic, envelope) for envelope in envelopes])
+            self._check_room(len(data))
+            written = self._writer.submit(data)
+        except StagedoorError:
+            self.dropped += count
+            raise
+        self._unwritten += len(data)
+        return self._watched(written, count, len(data))
+
+    def _watched(
+        self, written: asyncio.Future[None], count: int, size: int
+    ) -> asyncio.Future[None]:
+        """A future for the caller, who may cancel it; `written` keeps the books."""
+        answer: asyncio.Future[None] = written.get_loop().create_future()
+
+        def settle(done: asyncio.Future[None]) -> None:
+            self._unwritten -= size
+            fault = done.exception()
+            if fault is None:
+                self._note_written(count)
+            else:
+                self.dropped += count
+            self._progress.set()
+            if not answer.done():
+                answer.set_result(None) if fault is None else answer.set_exception(fault)
+
+        written.add_done_callback(settle)
+        return answer
+
+    def _note_written(self, count: int) -> None:
+        self.spooled += count
+        self.waiting += count
+        self._changed.set()
+
+    def _check_room(self, size: int) -> None:
+        used = self.used_bytes
+        if used + size > self._capacity:
+            raise Shed(
+                f"the event spool {self._segments.folder} is full: {used} of"
+                f" {self._capacity} bytes wait for the log; bring the log back or raise the cap",
+                code="spool_full",
+                retry_after_s=5.0,
+            )
+        if self._unwritten + size > _UNWRITTEN_BYTES:
+            raise Shed("the spool's disk does not keep up", code="spool_slow", retry_after_s=1.0)
+
+    async def _deliver_patiently(self) -> None:
+        backoff = _BACKOFF_S
+        while True:
+            self._changed.clear()
+            try:
+                moved = await self._deliver()
+            except StagedoorError as fault:
+                self.fault = fault
+                await self._clock.sleep(backoff * (0.5 + self._clock.random()))
+                backoff = min(_BACKOFF_LIMIT_S, backoff * 2)
+                continue
+            self.fault = None
+            if not moved:
+                await self._changed.wait()
+            return
+
+    async def _deliver(self) -> int:
+        """Moves one batch; the number of events in it."""
+        messages, size = self._next_batch()
+        if not messages:
+            return 0
+        await self._log.produce(messages)
+        self._segments.advance(size)
+        self.waiting -= len(messages)
+        self.delivered += len(messages)
+        self._progress.set()
+        return len(messages)
+
+    def _next_batch(self) -> tuple[list[Message], int]:
+        for size in (_CHUNK_BYTES, FRAME_LIMIT):
+            data = self._segments.pending(size)
+            payloads, end = unframe(data, _BATCH)
+            if payloads or not data:
+                return [unpack_message(payload) for payload in payloads], end
+        raise StoreUnavailable(f"{self._segments.folder}: a segment was damaged: check the disk")
+
+
+def _packed(topic: str, envelope: Envelope) -> bytes:
+    message = Message(topic, envelope.partitionkey.encode(), _encode(envelope), _HEADERS)
+    check_size(message)
+    return pack_message(message)
+
+
+def _wait_s(deadline: Deadline) -> float:
+    return min(86400.0, max(0.0, deadline.remaining()))
+
+
+def _forget(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
