@@ -1,7 +1,7 @@
 """The objects port: whole bodies under a path-like key, written once.
 
-Keys are one or more segments of `A-Z a-z 0-9 . _ = -` joined by `/`, no segment `.` or `..`, and
-no key is also a folder of another. Other keys are a `BadRequest`.
+Keys are one or more segments of `A-Z a-z 0-9 _ = - .` joined by `/`; no segment begins with `.`,
+and no key is also a folder of another. Other keys are a `BadRequest`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Protocol
 
 import msgspec
 
+from chassis.clock import SYSTEM, Clock
 from chassis.errors import BadRequest, ConfigurationFault
 
-_KEY = re.compile(r"(?!\.{1,2}(?:/|\Z))[\w.=-]+(?:/(?!\.{1,2}(?:/|\Z))[\w.=-]+)*\Z", re.ASCII)
+_KEY = re.compile(r"[\w=-][\w.=-]*(?:/[\w=-][\w.=-]*)*\Z", re.ASCII)
 KEY_LIMIT = 900
 
 
@@ -64,19 +65,19 @@ def check_key(key: str) -> str:
     """`key` itself, or `BadRequest` saying what a key may hold."""
     if len(key) > KEY_LIMIT or not _KEY.match(key):
         raise BadRequest(
-            f"object key {key[:100]!r}: write segments of letters, digits and . _ = - joined by /,"
+            f"object key {key[:100]!r}: write segments of letters, digits and _ = - . joined by /,"
             f" {KEY_LIMIT} characters at most"
         )
     return key
 
 
-def open_objects(url: str) -> Objects:
+def open_objects(url: str, clock: Clock = SYSTEM) -> Objects:
     """The adapter that `url` names: `file:///absolute/folder`."""
     scheme = url.partition("://")[0]
     if scheme == "file":
         from chassis.storage.local import LocalObjects
 
-        return LocalObjects.open(url)
+        return LocalObjects.open(url, clock)
     raise ConfigurationFault(
         [f"{url!r}: unknown scheme; write file:///absolute/folder"], what="the objects URL"
     )
