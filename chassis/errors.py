@@ -11,6 +11,7 @@ StagedoorError
 │   ├── Forbidden                  403    auth_denied
 │   ├── NotFound                   404
 │   ├── Conflict                   409
+│   ├── Gone                       410
 │   ├── Unprocessable              422
 │   └── PeerRefusal                4xx    a peer's own answer, carried through with its code
 ├── Refusal                      refused here, before any work; never counts against a breaker
@@ -145,6 +146,13 @@ class Conflict(RequestFailure):
 
     status = 409
     code = "conflict"
+
+
+class Gone(RequestFailure):
+    """There was such a thing, and it has ended for good."""
+
+    status = 410
+    code = "gone"
 
 
 class Unprocessable(RequestFailure):

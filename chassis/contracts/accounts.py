@@ -50,6 +50,46 @@ class TokenAnswer(Wire, frozen=True):
     profile_id: str | None = None
 
 
+class DeviceCodeRequest(Wire, frozen=True):
+    """`POST /v1/device_code`: a device without a keyboard asks to be signed in (RFC 8628)."""
+
+    device_id: str = ""
+    device_type: str = "unknown"
+
+
+class DeviceCodeAnswer(Wire, frozen=True):
+    """The device shows `user_code` and polls with `device_code` every `interval` seconds."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+class Activation(Wire, frozen=True):
+    """`POST /v1/devices/activate`: a signed-in member lets the device in, or refuses it."""
+
+    user_code: str
+    profile_id: str | None = None
+    approve: bool = True
+
+
+class SignedInDevice(Wire, frozen=True):
+    """Instants are UNIX seconds; `current` marks the device that asks."""
+
+    device_id: str
+    type: str
+    signed_in_at: float
+    last_seen_at: float
+    current: bool = False
+
+
+class Devices(Wire, frozen=True):
+    devices: tuple[SignedInDevice, ...] = ()
+
+
 class IntrospectQuery(Wire, frozen=True):
     token: str
 
@@ -79,6 +119,17 @@ class Entitlement(Wire, frozen=True):
     country: str
     limits: Limits
     expires_at: float
+
+
+class Membership(Wire, frozen=True):
+    """`GET /v1/membership`. `since` is when the plan or status last changed (UNIX seconds)."""
+
+    plan: Plan
+    status: MemberStatus
+    country: str
+    limits: Limits
+    since: float
+    grace_until: float | None = None
 
 
 class EntitlementQuery(Wire, frozen=True):

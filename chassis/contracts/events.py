@@ -68,6 +68,7 @@ class PlayerEvent(Wire, frozen=True):
     """`play.<kind>.v1` on `playback.beacon`: what a player saw. Event time is `at_ms` (UNIX, UTC).
 
     `seq` grows by one a session from 1; `position_ms` is where the player stands in the title.
+    `session_started_ms` orders sessions; a player that leaves it 0 is ordered by `at_ms`.
     """
 
     session_id: str
@@ -83,6 +84,7 @@ class PlayerEvent(Wire, frozen=True):
     device_type: str = "unknown"
     device_id: str = ""
     country: str = "ZZ"
+    session_started_ms: int = 0
     rebuffer_ms: int = 0
     bitrate_kbps: int = 0
     value: float | None = None

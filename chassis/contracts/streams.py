@@ -20,7 +20,10 @@ class AcquireRequest(Wire, frozen=True):
 
 
 class Lease(Wire, frozen=True):
-    """The right to one stream, until `expires_at` (UNIX seconds) unless renewed."""
+    """The right to one stream, until `expires_at` (UNIX seconds) unless renewed.
+
+    `max_streams` is what the account's plan allowed when it was granted; 0 when unknown.
+    """
 
     session_id: str
     account_id: str
@@ -33,6 +36,7 @@ class Lease(Wire, frozen=True):
     acquired_at: float
     expires_at: float
     provisional: bool = False
+    max_streams: int = 0
 
 
 class SessionQuery(Wire, frozen=True):

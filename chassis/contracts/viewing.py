@@ -62,16 +62,71 @@ class RejectedEvent(Wire, frozen=True):
 
 
 class EventReceipt(Wire, frozen=True):
-    """Accepted events are on disk when this is answered."""
+    """Accepted events are on disk when this is answered.
+
+    `coalesced` of them are heartbeats that a later one stands for while the log is away.
+    """
 
     accepted: int
+    coalesced: int = 0
     rejected: tuple[RejectedEvent, ...] = ()
+
+
+class BookmarkChange(Wire, frozen=True):
+    """`PUT /v1/bookmarks/{title_id}`; `duration_ms` is needed only for a title never watched."""
+
+    position_ms: int
+    duration_ms: int = 0
+
+
+class BookmarkItem(Wire, frozen=True):
+    title_id: str
+    position_ms: int
+    duration_ms: int
+    updated_ms: int
+    episode_id: str | None = None
+    device_type: str = "unknown"
+
+
+class BookmarkPage(Wire, frozen=True):
+    """`GET /v1/bookmarks`: what to continue, newest first. `next` goes back as `?after=`."""
+
+    bookmarks: tuple[BookmarkItem, ...]
+    next: str | None = None
+
+
+class ShelfTitle(Wire, frozen=True):
+    """`position_ms` is set on the row of titles to continue."""
+
+    title_id: str
+    name: str
+    year: int
+    genre: str
+    position_ms: int | None = None
+    duration_ms: int | None = None
+
+
+class Shelf(Wire, frozen=True):
+    """One row of recommendations; `because` names the titles it follows from."""
+
+    id: str
+    name: str
+    titles: tuple[ShelfTitle, ...]
+    because: tuple[str, ...] = ()
+
+
+class Shelves(Wire, frozen=True):
+    """`GET /v1/recommendations`. `generation` is the catalogue's."""
+
+    generation: int
+    rows: tuple[Shelf, ...]
 
 
 class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True):
     """View `continue_watching`: where a profile stands in a title. One row, overwritten in place.
 
-    The order of positions is (session start, seq): `session_started_ms`, `seq`.
+    The order of positions is (session start, seq): `session_started_ms`, `seq`. In every view
+    row, `src_version` is the version of the last record that was folded into it.
     """
 
     key: ClassVar[Key] = Key("continue_watching", ("profile_id",), ("title_id",))
@@ -87,10 +142,15 @@ class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True):
     episode_id: str | None = None
     device_type: str = "unknown"
     done: bool = False
+    src_version: int = 0
 
 
 class ViewingHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """View `vh_live`: one row a view. `intervals` are watched [from, to) ms, merged, in order."""
+    """View `vh_live`: one row a view. `intervals` are watched [from, to) ms, merged, in order.
+
+    `recent` are the last events as (seq, at_ms, position_ms, flags) and `settled` the intervals
+    before them: what a late event may still change, and what not.
+    """
 
     key: ClassVar[Key] = Key("vh_live", ("profile_id",), ("view_id",))
 
@@ -107,12 +167,15 @@ class ViewingHistory(msgspec.Struct, frozen=True, kw_only=True):
     intervals: tuple[tuple[int, int], ...]
     device_type: str = "unknown"
     ended: bool = False
+    settled: tuple[tuple[int, int], ...] = ()
+    recent: tuple[tuple[int, int, int, int], ...] = ()
+    src_version: int = 0
 
 
 class TrendingPartial(msgspec.Struct, frozen=True, kw_only=True):
     """View `trending`: forward-decayed starts of one source partition; readers sum the partials.
 
-    `scores` are title to weight relative to `landmark_ms`.
+    `scores` are title to weight relative to `landmark_ms`; `count` is how many starts were folded.
     """
 
     key: ClassVar[Key] = Key("trending", ("scope",), ("source",))
@@ -123,12 +186,27 @@ class TrendingPartial(msgspec.Struct, frozen=True, kw_only=True):
     half_life_s: float
     scores: dict[str, float]
     updated_ms: int
+    count: int = 0
+    src_version: int = 0
+
+
+class StartSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """View `start_seen`: the record that first told of a session's start; later ones repeat it."""
+
+    key: ClassVar[Key] = Key("start_seen", ("profile_id",), ("event_id",))
+
+    profile_id: str
+    event_id: str
+    at_ms: int
+    src_version: int = 0
 
 
 class SessionWindow(msgspec.Struct, frozen=True, kw_only=True):
     """View `profile_session`: the deduplication state of one session.
 
-    `window` is a bit for each of the 64 sequence numbers up to `last_seq`.
+    `window` is a bit for each of the 64 sequence numbers up to `last_seq`, kept as a signed
+    64-bit value, and `count` the number of different events. `views` are the views of the session
+    as (number, first_seq, first_ms, last_seq, last_ms), in order.
     """
 
     key: ClassVar[Key] = Key("profile_session", ("profile_id",), ("session_id",))
@@ -138,6 +216,9 @@ class SessionWindow(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int
     window: int
     last_ms: int
+    count: int = 0
+    views: tuple[tuple[int, int, int, int, int], ...] = ()
+    src_version: int = 0
 
 
 class Frontier(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,4 +232,4 @@ class Frontier(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
 
 
-VIEWS = (ContinueWatching, ViewingHistory, TrendingPartial, SessionWindow, Frontier)
+VIEWS = (ContinueWatching, ViewingHistory, TrendingPartial, StartSeen, SessionWindow, Frontier)
