@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+from urllib.parse import quote
+
 from chassis.contracts.common import Device, Drm, DrmSystem, Track
 from chassis.contracts.wire import Call, Nothing, Wire
 
@@ -72,7 +75,10 @@ RECONCILE = Call("sessions", "reconcile", Reconcile, Nothing)
 
 
 class ManifestRequest(Wire, frozen=True):
-    """Caps are already the smallest of plan, device, rights and drm level."""
+    """Caps are already the smallest of plan, device, rights and drm level.
+
+    `country` and `network` only go into the steering URL.
+    """
 
     play_id: str
     session_id: str
@@ -89,6 +95,8 @@ class ManifestRequest(Wire, frozen=True):
     drm_system: DrmSystem = "clearkey"
     steering: bool = True
     valid_until: float | None = None
+    country: str = ""
+    network: str = ""
 
 
 class ManifestClaims(Wire, frozen=True):
@@ -108,6 +116,7 @@ class ManifestClaims(Wire, frozen=True):
     drm_system: DrmSystem = "clearkey"
     key_id: str | None = None
     steering: bool = True
+    steering_url: str = ""
 
 
 class Manifest(Wire, frozen=True):
@@ -146,9 +155,15 @@ class LicenceClaims(Wire, frozen=True):
     key_ids: tuple[str, ...]
     system: DrmSystem
     expires_at: float
+    offline: bool = False
 
 
 class LicenceGrant(Wire, frozen=True):
+    """`key_ids` are 32 hex digits each, one a quality tier that the device may decrypt.
+
+    `POST /v1/licence` (`licence_url`) with the token in header `x-licence-token` gives the keys.
+    """
+
     system: DrmSystem
     licence_url: str
     licence_token: str
@@ -176,3 +191,29 @@ class Ranking(Wire, frozen=True):
 
 
 RANK = Call("steering", "rank", RankRequest, Ranking)
+
+
+PathwayHealth = Literal["healthy", "degraded", "down"]
+
+
+class PathwayState(Wire, frozen=True):
+    """Admin: the health of a CDN pathway, and its share of sessions when `weight` is given."""
+
+    pathway: str
+    health: PathwayHealth = "healthy"
+    weight: int | None = None
+
+
+SET_PATHWAY = Call("steering", "set_pathway", PathwayState, Nothing)
+
+PATHWAYS = ("cdn-a", "cdn-b", "cdn-c")
+"""Every CDN pathway, in the order to use when steering cannot be asked."""
+
+
+def steering_path(session_id: str, country: str = "", network: str = "") -> str:
+    """Where the steering manifest of one session is served.
+
+    Everything that ranking needs stands in the path, so that no instance has to remember it.
+    """
+    sid = "~".join(quote(part, safe="") for part in (session_id, country, network))
+    return f"/v1/steering/{sid.rstrip('~')}"

@@ -40,7 +40,10 @@ class NextQuery(Wire, frozen=True):
 
 
 class NextEpisode(Wire, frozen=True):
-    """The episode after this one, or None at the end of a season's last, and for films."""
+    """The episode after this one, in the next season at a season's end.
+
+    None after the last of all, and for films; without an episode asked, a series' first.
+    """
 
     episode_id: str | None = None
 
@@ -56,6 +59,58 @@ class Summary(Wire, frozen=True):
     score: float | None = None
     votes: int = 0
     director: str = ""
+
+
+class TitlePage(Wire, frozen=True):
+    """`GET /v1/titles`: a page, most watched first; `next` is the cursor of the page after it."""
+
+    titles: tuple[Summary, ...]
+    total: int
+    next: str | None = None
+
+
+class TitleDetail(Wire, frozen=True):
+    """`GET /v1/titles/{title_id}`. `minutes_filled`: the source had no running time."""
+
+    title_id: str
+    name: str
+    kind: Literal["film", "series"]
+    released: str
+    year: int
+    rating: str
+    maturity: Maturity
+    minutes: int
+    minutes_filled: bool
+    genre: str
+    setting: str
+    director: str
+    votes: int
+    max_height: int
+    protected: bool
+    score: float | None = None
+    hdr: tuple[str, ...] = ()
+    audio: tuple[Track, ...] = ()
+    captions: tuple[Track, ...] = ()
+    markers: Markers = Markers()
+    artwork: dict[str, str] = {}
+
+
+class EpisodeInfo(Wire, frozen=True):
+    episode_id: str
+    title_id: str
+    season: int
+    number: int
+    name: str
+    released: str
+    duration_ms: int
+    markers: Markers = Markers()
+
+
+class Episodes(Wire, frozen=True):
+    """`GET /v1/titles/{title_id}/episodes`, in order; none for a film."""
+
+    title_id: str
+    episodes: tuple[EpisodeInfo, ...] = ()
 
 
 class SummariesQuery(Wire, frozen=True):
