@@ -1,0 +1,320 @@
+"""What every adapter of the tables port does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chassis.contracts.keys import Key
+from chassis.errors import ConfigurationFault, Faulty, SchemaFault, Unprocessable
+from chassis.storage import Tables, open_tables
+from tests.support.rows import Alone, Colour, Every, Grade, OnlyKey, Place
+
+ROWS = (Place, Every, Alone, OnlyKey)
+Open = Callable[[], Tables]
+
+
+@pytest.fixture(params=["sqlite"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the same store each time, as several processes would."""
+    urls = {"sqlite": f"sqlite://{tmp_path}/store/rows.db"}
+    return lambda: open_tables(urls[request.param])
+
+
+@pytest.fixture
+async def tables(opener: Open) -> AsyncIterator[Tables]:
+    tables = opener()
+    await tables.prepare(*ROWS)
+    yield tables
+    await tables.close()
+
+
+async def test_a_row_is_read_back_with_every_kind_of_column(tables: Tables) -> None:
+    row = Every(
+        region="eu",
+        shard=-3,
+        grade=Grade.HIGH,
+        name="Amélie 🎬",
+        ratio=0.1,
+        live=False,
+        blob=b"\x00\xff",
+        note="",
+        maybe=False,
+        colour=Colour.BLUE,
+        mode="off",
+        intervals=((0, 5), (9, 12)),
+        cells={"b": 1.5, "a": 2.0},
+        where=Place("p", "t", 7),
+    )
+    await tables.put(row)
+    found = await tables.get(Every, "eu", -3, Grade.HIGH, "Amélie 🎬")
+    assert found == row
+    assert type(found.live) is bool
+    assert type(found.grade) is Grade
+
+
+async def test_absent_values_stay_absent(tables: Tables) -> None:
+    await tables.put(Every(region="eu", shard=1, grade=Grade.LOW, name="x"))
+    found = await tables.get(Every, "eu", 1, Grade.LOW, "x")
+    assert found is not None
+    assert (found.note, found.maybe, found.where, found.cells) == (None, None, None, {})
+
+
+async def test_a_missing_row_is_none(tables: Tables) -> None:
+    assert await tables.get(Place, "p", "t") is None
+    assert await tables.version(Place, "p", "t") is None
+
+
+async def test_a_partial_key_is_refused(tables: Tables) -> None:
+    with pytest.raises(TypeError, match="profile_id, title_id"):
+        await tables.get(Place, "p")
+
+
+async def test_the_last_put_wins(tables: Tables) -> None:
+    await tables.put(Place("p", "t", 1), Alone("a", 1), Place("p", "t", 2))
+    await tables.put(Place("p", "t", 3))
+    assert await tables.get(Place, "p", "t") == Place("p", "t", 3)
+    assert await tables.get(Alone, "a") == Alone("a", 1)
+
+
+async def test_a_row_of_nothing_but_key_can_be_put_again(tables: Tables) -> None:
+    await tables.put(OnlyKey("a", "x"))
+    await tables.put(OnlyKey("a", "x"))
+    await tables.put_versioned([(OnlyKey("a", "y"), 4)])
+    assert await tables.page(OnlyKey, "a") == [OnlyKey("a", "x"), OnlyKey("a", "y")]
+    assert await tables.replace(OnlyKey("a", "x"), OnlyKey("a", "x"))
+    assert not await tables.replace(OnlyKey("b", "x"), OnlyKey("b", "x"))
+
+
+async def test_a_page_is_one_partition_in_clustering_order(tables: Tables) -> None:
+    await tables.put(*[Place("p", f"t{n}", n) for n in (3, 1, 2)], Place("other", "t0"))
+    assert [row.title_id for row in await tables.page(Place, "p")] == ["t1", "t2", "t3"]
+    assert [row.title_id for row in await tables.page(Place, "p", reverse=True, limit=2)] == [
+        "t3",
+        "t2",
+    ]
+    assert await tables.page(Place, "p", limit=0) == []
+
+
+async def test_paging_goes_on_behind_the_last_row_seen(tables: Tables) -> None:
+    rows = [
+        Every(region="eu", shard=1, grade=grade, name=name)
+        for grade in Grade
+        for name in ("a", "b", "c")
+    ]
+    await tables.put(*rows)
+    for reverse in (False, True):
+        seen: list[Every] = []
+        after = None
+        while page := await tables.page(Every, "eu", 1, limit=2, after=after, reverse=reverse):
+            seen += page
+            after = (page[-1].grade, page[-1].name)
+        assert seen == (rows[::-1] if reverse else rows)
+
+
+async def test_a_scan_meets_every_row_once(tables: Tables) -> None:
+    rows = {Place(f"p{n % 7}", f"t{n}", n) for n in range(700)}
+    await tables.put(*rows)
+    found = [row async for row in tables.scan(Place)]
+    assert len(found) == 700
+    assert set(found) == rows
+
+
+async def test_a_lower_or_equal_version_is_skipped(tables: Tables) -> None:
+    await tables.put_versioned([(Place("p", "t", 5), 50), (Place("p", "u", 1), 1)])
+    await tables.put_versioned([(Place("p", "t", 4), 40), (Place("p", "u", 2), 2)])
+    await tables.put_versioned([(Place("p", "t", 9), 50)])
+    assert await tables.get(Place, "p", "t") == Place("p", "t", 5)
+    assert await tables.get(Place, "p", "u") == Place("p", "u", 2)
+    assert await tables.version(Place, "p", "t") == 50
+
+
+async def test_versions_take_the_size_of_microseconds_since_the_epoch(tables: Tables) -> None:
+    version = 1_900_000_000_000_000
+    await tables.put_versioned([(Alone("a", 1), version), (Alone("a", 2), version + 1)])
+    assert await tables.version(Alone, "a") == version + 1
+    assert await tables.get(Alone, "a") == Alone("a", 2)
+
+
+Batches = st.lists(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=6), max_size=8
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(batches=Batches, replays=st.lists(st.integers(0, 7), max_size=5))
+def test_versioned_batches_in_any_order_and_number_end_as_the_highest_of_each_key(
+    opener: Open, batches: list[list[tuple[str, int]]], replays: list[int]
+) -> None:
+    async def run() -> None:
+        tables = opener()
+        await tables.prepare(Alone)
+        for row in [row async for row in tables.scan(Alone)]:
+            await tables.delete(Alone, row.id)
+        again = [batches[at] for at in replays if at < len(batches)]
+        model: dict[str, int] = {}
+        for batch in batches + again:
+            await tables.put_versioned([(Alone(key, version), version) for key, version in batch])
+            for key, version in batch:
+                model[key] = max(version, model.get(key, -1))
+        assert {row.id: row.value async for row in tables.scan(Alone)} == model
+        for key, version in model.items():
+            assert await tables.version(Alone, key) == version
+        await tables.close()
+
+    asyncio.run(run())
+
+
+async def test_of_many_inserts_of_one_key_one_wins(opener: Open, tables: Tables) -> None:
+    other = opener()
+    both = (tables, other)
+    won = await asyncio.gather(*[both[n % 2].insert(Alone("a", n)) for n in range(16)])
+    assert sum(won) == 1
+    assert await tables.get(Alone, "a") == Alone("a", won.index(True))
+    await other.close()
+
+
+async def test_replace_needs_the_row_as_it_was(tables: Tables) -> None:
+    old = Every(region="eu", shard=1, grade=Grade.LOW, name="x", cells={"a": 1.0, "b": 2.0})
+    same = msgspec.structs.replace(old, cells={"b": 2.0, "a": 1.0})
+    new = msgspec.structs.replace(old, note="changed", maybe=True)
+    assert not await tables.replace(old, new)
+    await tables.put(old)
+    assert await tables.replace(same, new)
+    assert not await tables.replace(old, new)
+    assert await tables.get(Every, "eu", 1, Grade.LOW, "x") == new
+
+
+async def test_of_many_replaces_of_one_row_one_wins(tables: Tables) -> None:
+    await tables.put(Alone("a", 0))
+    tries = [tables.replace(Alone("a", 0), Alone("a", n)) for n in range(1, 17)]
+    assert sum(await asyncio.gather(*tries)) == 1
+
+
+async def test_replace_never_moves_a_row(tables: Tables) -> None:
+    with pytest.raises(Faulty, match="one type and key"):
+        await tables.replace(Alone("a"), Alone("b"))
+
+
+async def test_delete_says_whether_there_was_a_row(tables: Tables) -> None:
+    await tables.put(Alone("a", 1))
+    assert not await tables.delete(Alone, "a", only=Alone("a", 2))
+    assert await tables.delete(Alone, "a", only=Alone("a", 1))
+    assert not await tables.delete(Alone, "a")
+    await tables.put(Alone("a", 1))
+    assert await tables.delete(Alone, "a")
+    assert await tables.get(Alone, "a") is None
+
+
+@pytest.mark.parametrize(
+    "bad", [Alone("a", 1 << 70), Alone("a", "text"), Alone("\ud800", 1), Alone(None)]
+)
+async def test_a_value_that_cannot_be_stored_fails_its_caller_alone(
+    tables: Tables, bad: Alone
+) -> None:
+    puts = [tables.put(Alone(f"k{n}", n)) for n in range(5)]
+    spoilt = tables.put(Alone("first", 1), bad)
+    results = await asyncio.gather(*puts, spoilt, tables.put(Alone("z")), return_exceptions=True)
+    assert isinstance(results[5], Unprocessable)
+    assert [result for result in results if result is not None] == [results[5]]
+    assert await tables.get(Alone, "first") is None
+    assert len([row async for row in tables.scan(Alone)]) == 6
+
+
+async def test_a_cancelled_write_happens_whole_or_not_at_all(tables: Tables) -> None:
+    writes = [
+        asyncio.create_task(tables.put(Place(f"p{n}", "a", n), Place(f"p{n}", "b", n)))
+        for n in range(40)
+    ]
+    await asyncio.sleep(0)
+    for write in writes[::2]:
+        write.cancel()
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    await tables.put(Place("later", "a"))
+    for n, result in enumerate(results):
+        rows = await tables.page(Place, f"p{n}")
+        assert len(rows) in ((0, 2) if isinstance(result, asyncio.CancelledError) else (2,))
+
+
+async def test_other_openings_of_the_store_see_what_was_committed(
+    opener: Open, tables: Tables
+) -> None:
+    other = opener()
+    await other.prepare(*ROWS)
+    assert await other.get(Alone, "a") is None
+    await tables.put(Alone("a", 1))
+    assert await other.get(Alone, "a") == Alone("a", 1)
+    await other.close()
+
+
+async def test_close_finishes_the_writes_under_way_and_may_be_repeated(opener: Open) -> None:
+    tables = opener()
+    await tables.prepare(Alone)
+    writes = [asyncio.create_task(tables.put(Alone(f"k{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    await tables.close()
+    await tables.close()
+    await asyncio.gather(*writes)
+    again = opener()
+    assert len([row async for row in again.scan(Alone)]) == 50
+    await again.close()
+
+
+class Wider(msgspec.Struct, frozen=True):
+    key: ClassVar[Key] = Key("alone", ("id",))
+    id: str
+    value: int = 0
+    label: str = "it's new"
+    tags: tuple[str, ...] = ("x",)
+
+
+class Other(msgspec.Struct, frozen=True):
+    key: ClassVar[Key] = Key("alone", ("value",))
+    id: int
+    value: int
+    must: str
+
+
+async def test_prepare_adds_columns_that_have_a_default(opener: Open, tables: Tables) -> None:
+    await tables.put(Alone("a", 1))
+    newer = opener()
+    await newer.prepare(Wider)
+    assert await newer.get(Wider, "a") == Wider("a", 1, "it's new", ("x",))
+    await tables.put(Alone("b", 2))
+    assert await newer.get(Wider, "b") == Wider("b", 2)
+    await newer.close()
+
+
+async def test_prepare_names_every_difference_and_changes_nothing(
+    opener: Open, tables: Tables
+) -> None:
+    await tables.put(Alone("a", 1))
+    other = opener()
+    with pytest.raises(SchemaFault) as fault:
+        await other.prepare(Other)
+    for said in ("its key is id, not value", "alone.id is TEXT", "alone.must is missing"):
+        assert said in str(fault.value)
+    assert await tables.get(Alone, "a") == Alone("a", 1)
+    await other.close()
+
+
+async def test_a_row_type_that_was_never_prepared_is_named_as_the_mistake(opener: Open) -> None:
+    tables = opener()
+    with pytest.raises(Faulty, match="prepare"):
+        await tables.get(Alone, "a")
+    await tables.close()
+
+
+@pytest.mark.parametrize("url", ["rows.db", "sqlite://rows.db", "sqlite:///", "mysql://h/x", ""])
+def test_a_wrong_url_says_how_to_write_one(url: str) -> None:
+    with pytest.raises(ConfigurationFault, match="sqlite:///"):
+        open_tables(url)
