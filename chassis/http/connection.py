@@ -173,12 +173,16 @@ class Connection(asyncio.Protocol):
         self._sent = False
         self.reusable = False
         self.uses += 1
-        if self._closed or self._transport.is_closing():
+        if self._is_over():
             asyncio.get_running_loop().call_soon(self._fail_start, receiver)
             return True
         self._sent = True
         self._write_first(head, body)
         return self._writable
+
+    def _is_over(self) -> bool:
+        """Whether the transport takes no more calls; the loop knows before it tells us."""
+        return self._closed or self._transport.is_closing()
 
     def _write_first(self, head: bytes, body: bytes) -> None:
         if not body:
@@ -198,7 +202,7 @@ class Connection(asyncio.Protocol):
 
         After the answer's end or a failure it does nothing and returns True.
         """
-        if self._closed or not self._sending:
+        if not self._sending or self._is_over():
             return True
         self._transport.write(data)
         return self._writable
@@ -209,13 +213,13 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stops reading until `resume`; what has been read already may still be told."""
-        if not self._paused and not self._closed:
+        if not self._paused and not self._is_over():
             self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Reads on after `pause`."""
-        if self._paused and not self._closed:
+        if self._paused and not self._is_over():
             self._paused = False
             self._transport.resume_reading()
 

@@ -82,6 +82,8 @@ class Link(asyncio.Protocol):
 
     async def write(self, data: bytes) -> None:
         assert self.transport is not None
+        if self.transport.is_closing():
+            return
         self.transport.write(data)
         await self._writable.wait()
 
