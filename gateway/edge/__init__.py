@@ -1,0 +1,1 @@
+"""The listener: client connections, framing, limits, timeouts, drain. It routes nothing."""

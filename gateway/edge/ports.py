@@ -1,0 +1,95 @@
+"""What the edge and an exchange ask of each other. Calls go both ways; neither waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from chassis.errors import StagedoorError
+from chassis.http.framing import Headers
+from gateway.edge.peer import Peer
+
+
+class Downstream(Protocol):
+    """The client's connection, as an exchange sees it."""
+
+    peer: Peer
+    transport: asyncio.Transport
+
+    def may_keep(self) -> bool:
+        """Whether another request may follow on this connection."""
+        ...
+
+    def hold(self) -> None:
+        """Stops reading the request's body until `release`."""
+        ...
+
+    def release(self) -> None: ...
+
+    def answered(self, keep_alive: bool) -> None:
+        """The answer is written: the next request, or the end of the connection."""
+        ...
+
+    def cut(self) -> None:
+        """Ends the connection at once, so that no answer cut short looks whole."""
+        ...
+
+    def hand_over(self) -> bytes:
+        """Gives the transport away for a tunnel; returns what the client already sent behind."""
+        ...
+
+    def left(self) -> None:
+        """The transport that was handed over is closed."""
+        ...
+
+
+class Inflight(Protocol):
+    """A request in flight, as the client's connection sees it."""
+
+    length: int
+    asks_upgrade: bool
+
+    def begin(self, body: bytes, more: bool, trailers: Headers) -> None:
+        """The head is read, and `body` with it; `more` of it may follow."""
+        ...
+
+    def receive(self, body: bytes, more: bool, trailers: Headers) -> None:
+        """More of the body; without `more` this was the last of it."""
+        ...
+
+    def refuse(self, failure: StagedoorError) -> None:
+        """The rest of the request cannot be read: answer that, if nothing has been answered."""
+        ...
+
+    def abandon(self) -> None:
+        """The client left."""
+        ...
+
+    def choke(self) -> None:
+        """The client does not take more of the answer now."""
+        ...
+
+    def unchoke(self) -> None: ...
+
+
+class Exchanges(Protocol):
+    """Where requests go."""
+
+    def open(
+        self,
+        downstream: Downstream,
+        method: bytes,
+        target: bytes,
+        version: str,
+        fields: Headers,
+    ) -> Inflight:
+        """A request whose head is read. Raises the `RequestFailure` that refuses it."""
+        ...
+
+    def refused(self, downstream: Downstream, method: bytes, failure: StagedoorError) -> bytes:
+        """Counts a request that never became an exchange; gives the whole answer to write."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Time has passed: ends what is overdue."""
+        ...
