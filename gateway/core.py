@@ -1,0 +1,134 @@
+"""What all exchanges of a gateway share: the snapshot that serves, origins, filters, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chassis.clock import Clock
+from chassis.errors import StagedoorError
+from chassis.http.framing import Headers
+from chassis.http.problems import problem
+from chassis.identity import PassportSigner
+from gateway.admission import InFlight, RateLimiter
+from gateway.edge import response
+from gateway.edge.expiry import Expiry
+from gateway.edge.ports import Downstream
+from gateway.edge.response import Framing
+from gateway.exchange import Exchange
+from gateway.filters.authenticate import Authenticate, RequireScopes
+from gateway.filters.chain import Filter, Phase, chain
+from gateway.filters.passport import MintPassport
+from gateway.filters.rate import LimitRate
+from gateway.filters.trace import TraceContext
+from gateway.observer import Observer
+from gateway.origins import Origin, Origins
+from gateway.ready import ReadyRoute, Serving
+from gateway.reasons import reason
+from gateway.rules.match import Snapshot
+from gateway.rules.route import Route
+from gateway.verifiers import Verifiers
+
+if TYPE_CHECKING:
+    from gateway.rules.model import RateLimit
+
+
+class Gateway:
+    """Opens exchanges. Nothing here waits."""
+
+    serving: Serving
+
+    def __init__(
+        self,
+        clock: Clock,
+        observer: Observer,
+        in_flight: InFlight,
+        origins: Origins,
+        verifiers: Verifiers,
+        *,
+        signer: PassportSigner | None = None,
+        filters: Sequence[Filter] = (),
+        stall_s: float,
+        window: int,
+    ) -> None:
+        self.clock = clock
+        self.observer = observer
+        self.in_flight = in_flight
+        self.origins = origins
+        self.window = window
+        self.stalls: Expiry[Exchange] = Expiry(stall_s)
+        self._verifiers = verifiers
+        self._filters = tuple(filters)
+        self._trace = TraceContext(clock)
+        self._passport = MintPassport(signer, clock) if signer is not None else None
+        self._timeouts: dict[float, Expiry[Exchange]] = {}
+        self._limiters: dict[RateLimit, RateLimiter] = {}
+
+    def __repr__(self) -> str:
+        return f"Gateway({self.serving.snapshot!r}, {self.in_flight!r})"
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """From here on requests start with `snapshot`; those under way keep theirs."""
+        origins = self.origins.adopt(snapshot.clusters)
+        self.serving = Serving(snapshot, partial(self._make_ready, origins))
+
+    def _make_ready(
+        self, origins: Mapping[str, Origin], route: Route, snapshot: Snapshot
+    ) -> ReadyRoute:
+        filters = self._chain_of(route, snapshot)
+        return ReadyRoute(
+            route,
+            snapshot.version,
+            chain(filters, Phase.INBOUND),
+            chain(filters, Phase.OUTBOUND),
+            origins,
+            self._timeouts_of,
+            self.observer,
+        )
+
+    def _chain_of(self, route: Route, snapshot: Snapshot) -> list[Filter]:
+        """The built-in filters that the rule asks for, and the gateway's own."""
+        found: list[Filter] = [self._trace, *self._filters]
+        if route.auth is not None:
+            verifier = self._verifiers.of(snapshot.auth[route.auth])
+            found.append(Authenticate(verifier, self.observer.auth))
+            if route.scopes:
+                found.append(RequireScopes(route.scopes, self.observer.auth))
+            if self._passport is not None:
+                found.append(self._passport)
+        if route.rate_limit is not None:
+            found.append(LimitRate(self._limiter(route.rate_limit), self.clock))
+        return found
+
+    def _limiter(self, limit: RateLimit) -> RateLimiter:
+        """Equal limits share their buckets, over rules and over snapshots."""
+        limiter = self._limiters.get(limit)
+        if limiter is None:
+            limiter = self._limiters[limit] = RateLimiter(limit)
+        return limiter
+
+    def _timeouts_of(self, seconds: float) -> Expiry[Exchange]:
+        return self._timeouts.setdefault(seconds, Expiry(seconds))
+
+    # -- what the listener calls
+
+    def open(
+        self, downstream: Downstream, method: bytes, target: bytes, version: str, fields: Headers
+    ) -> Exchange:
+        return Exchange(self, downstream, method, target, version, fields)
+
+    def refused(self, downstream: Downstream, method: bytes, failure: StagedoorError) -> bytes:
+        status, headers, body = problem(failure)
+        self.observer.refused(
+            method, status, failure.outcome, downstream.peer.address, failure.detail
+        )
+        head = response.head(
+            status, reason(status), headers, Framing.LENGTH, is_11=True, keep_alive=False
+        )
+        return head if method == b"HEAD" else head + body
+
+    def tick(self, now: float) -> None:
+        for expiry in (*self._timeouts.values(), self.stalls):
+            for exchange in expiry.due(now):
+                exchange.expire(now)

@@ -1,0 +1,148 @@
+"""The live handle of a cluster: its instances, their pools, and who takes the next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Protocol
+
+from chassis.clock import Clock
+from chassis.discovery import Instance
+from chassis.discovery.balancer import Balancer
+from chassis.errors import ConfigurationFault, NoInstances
+from chassis.http.pool import Address, Pool, PoolLimits
+from gateway.rules.model import Cluster
+
+
+class Instances(Protocol):
+    """Where the instances of a service are known from: a `Directory`, or a fake of one."""
+
+    def watch(self, service: str) -> None: ...
+
+    def instances(self, service: str) -> tuple[Instance, ...]: ...
+
+
+class NoDirectory:
+    """A gateway without a registry knows only static instances."""
+
+    def watch(self, service: str) -> None:
+        raise ConfigurationFault(
+            [f"a cluster asks for the service {service!r}, but no registry is set; use --registry"],
+            what="the rules",
+        )
+
+    def instances(self, service: str) -> tuple[Instance, ...]:
+        return ()
+
+
+class Origin:
+    """One cluster, alive. Choosing is synchronous; only `Pool.connect` waits."""
+
+    def __init__(self, name: str, cluster: Cluster, directory: Instances, clock: Clock) -> None:
+        self.name = name
+        self.cluster = cluster
+        self.balancer = Balancer()
+        self._clock = clock
+        self._limits = PoolLimits(
+            connections=cluster.connections,
+            idle=cluster.connections,
+            idle_s=cluster.idle_s,
+            connect_s=cluster.connect_timeout_s,
+        )
+        self._pools: dict[str, Pool] = {}
+        self._seen: Sequence[Instance] = ()
+        self._list = _lister(name, cluster, directory)
+
+    def __repr__(self) -> str:
+        return f"Origin({self.name}, {list(self._pools.values())!r})"
+
+    def instances(self) -> tuple[Instance, ...]:
+        return self._list()
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools by address."""
+        return self._pools
+
+    def pick(self, now: float, tried: Container[str] = ()) -> Instance:
+        """The instance for the next attempt; `NoInstances` when the cluster has none."""
+        instances = self._list()
+        if instances is not self._seen:
+            self._adopt(instances)
+        instance = self.balancer.pick(instances, now, self._clock.random, tried)
+        if instance is None:
+            raise NoInstances(f"the cluster {self.name} has no instance", retry_after_s=1)
+        return instance
+
+    def pool(self, instance: Instance) -> Pool:
+        pool = self._pools.get(instance.address)
+        if pool is None:
+            address = Address(instance.host, instance.port)
+            pool = self._pools[instance.address] = Pool(address, self._limits, clock=self._clock)
+        return pool
+
+    def _adopt(self, instances: Sequence[Instance]) -> None:
+        """Drops the pools of instances that are gone; what is under way there still ends."""
+        self._seen = instances
+        gone = self._pools.keys() - {instance.address for instance in instances}
+        for address in gone:
+            pool = self._pools.pop(address)
+            asyncio.get_running_loop().create_task(pool.close())
+
+    async def close(self) -> None:
+        pools, self._pools = self._pools, {}
+        await asyncio.gather(*(pool.close() for pool in pools.values()))
+
+
+def _lister(
+    name: str, cluster: Cluster, directory: Instances
+) -> Callable[[], tuple[Instance, ...]]:
+    if cluster.service is None:
+        static = tuple(_static(name, address) for address in cluster.instances)
+        return lambda: static
+    service = cluster.service
+    directory.watch(service)
+    return lambda: directory.instances(service)
+
+
+def _static(name: str, address: str) -> Instance:
+    host, _, port = address.rpartition(":")
+    return Instance(id=address, service=name, host=host.strip("[]"), port=int(port))
+
+
+class Origins:
+    """The origins of all clusters in use. A cluster that a new snapshot leaves as it was keeps its
+    origin, with its warm connections and all that its balancer has learnt."""
+
+    def __init__(self, directory: Instances, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._origins: dict[str, Origin] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def adopt(self, clusters: Mapping[str, Cluster]) -> Mapping[str, Origin]:
+        """The origins of a snapshot's clusters; those no snapshot has any more are closed."""
+        old = self._origins
+        self._origins = {
+            name: self._kept(old.get(name), name, cluster) for name, cluster in clusters.items()
+        }
+        for name, origin in old.items():
+            if self._origins.get(name) is not origin:
+                task = asyncio.get_running_loop().create_task(origin.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        return self._origins
+
+    def _kept(self, origin: Origin | None, name: str, cluster: Cluster) -> Origin:
+        if origin is not None and origin.cluster == cluster:
+            return origin
+        return Origin(name, cluster, self._directory, self._clock)
+
+    def __getitem__(self, name: str) -> Origin:
+        return self._origins[name]
+
+    def values(self) -> Sequence[Origin]:
+        return tuple(self._origins.values())
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._closing, *(origin.close() for origin in self.values()))
