@@ -1,0 +1,124 @@
+"""ROOT: settings in, a runnable gateway out."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from chassis import config, discovery
+from chassis.clock import SYSTEM, Clock
+from chassis.discovery import Registry
+from chassis.discovery.directory import Directory
+from chassis.http.client import Client
+from chassis.http.transport import Transport
+from chassis.identity import Keyring, PassportSigner, Seal
+from chassis.telemetry import Telemetry
+from gateway.admin import admin_app
+from gateway.admission import InFlight
+from gateway.core import Gateway
+from gateway.edge.listener import Listener
+from gateway.edge.peer import networks
+from gateway.filters import Filter
+from gateway.observer import Observer
+from gateway.origins import NoDirectory, Origins
+from gateway.rules.live import LiveRules
+from gateway.settings import Settings
+from gateway.verifiers import Verifiers
+from gateway.worker import VERSION, Worker
+
+
+async def build(
+    settings: Settings,
+    *,
+    clock: Clock = SYSTEM,
+    registry: Registry | None = None,
+    filters: Sequence[Filter] = (),
+) -> Worker:
+    """A gateway that has not started. Raises `ConfigurationFault` when it cannot be built."""
+    async with AsyncExitStack() as stack:
+        telemetry = _telemetry(settings, clock)
+        stack.callback(telemetry.close)
+        if registry is None and settings.registry:
+            registry = discovery.open(
+                settings.registry, transport=Transport(clock=clock), clock=clock
+            )
+        directory = None
+        if registry is not None:
+            stack.push_async_callback(registry.close)
+            directory = Directory(registry, clock, state=settings.root / "gateway" / "instances")
+            stack.push_async_callback(directory.close)
+        client = Client(clock=clock)
+        stack.push_async_callback(client.close)
+        origins = Origins(directory or NoDirectory(), clock)
+        stack.push_async_callback(origins.close)
+        in_flight = InFlight(settings.in_flight)
+        observer = Observer(telemetry, in_flight, sampled_successes=settings.log_successes)
+        gateway = Gateway(
+            clock,
+            observer,
+            in_flight,
+            origins,
+            Verifiers(client, origins, clock, settings.rules.absolute().parent),
+            signer=_signer(settings, clock),
+            filters=filters,
+            stall_s=settings.limits.stall_s,
+            window=settings.limits.window,
+        )
+        listener = Listener(gateway, clock, settings.limits, networks(settings.trusted_proxies))
+        live = LiveRules(
+            settings.rules, settings.root / "gateway" / "rules", clock, say=telemetry.log.say
+        )
+        close = stack.pop_all().aclose
+        return Worker(settings, clock, telemetry, live, gateway, listener, registry, close)
+    raise AssertionError("the stack swallows nothing")
+
+
+async def serve(settings: Settings, *, clock: Clock = SYSTEM) -> None:
+    """Runs one gateway until SIGTERM or SIGINT, or a drain asked of its admin port."""
+    worker = await build(settings, clock=clock)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stopping.set)
+    try:
+        await start(worker)
+    except BaseException:
+        await worker.close()
+        raise
+    await worker.stopping.wait()
+    await worker.shut()
+
+
+async def start(worker: Worker) -> None:
+    """Starts a built gateway with its admin application."""
+    await worker.start(admin_app(worker.live, worker.telemetry, worker, VERSION))
+    worker.telemetry.watch_loop()
+
+
+def run(settings: Settings) -> None:
+    """`serve` on a loop of its own."""
+    uvloop.run(serve(settings))
+
+
+def run_process(environ: Mapping[str, str]) -> None:
+    """As one of the workers that a supervisor starts: settings from the environment."""
+    settings = config.load(Settings, {**environ, "STAGEDOOR_REUSE_PORT": "true"})
+    run(settings)
+
+
+def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
+    instance = settings.instance or f"gateway-{clock.entropy(4).hex()}"
+    log_file = settings.root / "log" / f"{instance}.jsonl"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    return Telemetry("gateway", instance, clock, log_file=log_file)
+
+
+def _signer(settings: Settings, clock: Clock) -> PassportSigner | None:
+    """The signer of passports: from the keyring named, or from the home's, where there is one."""
+    file = settings.keyring or settings.root / "keys" / "inside.json"
+    if settings.keyring is None and not file.exists():
+        return None
+    return PassportSigner(Seal(Keyring.load(file), clock))

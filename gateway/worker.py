@@ -1,0 +1,134 @@
+"""One running gateway: starts, tells how it is, drains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from chassis.clock import Clock
+from chassis.discovery import Instance, Registration, Registry
+from chassis.http.serving import Listener as AdminListener
+from chassis.http.serving import bind
+from chassis.telemetry import Telemetry
+from gateway.core import Gateway
+from gateway.edge.listener import Listener
+from gateway.origins import Origin
+from gateway.rules.live import LiveRules
+from gateway.settings import Settings, address
+
+VERSION = "0.1.0"
+
+
+class Worker:
+    """What `app.build` composed. `start`, then `drain`; `stopping` is set when it should drain."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        telemetry: Telemetry,
+        live: LiveRules,
+        gateway: Gateway,
+        listener: Listener,
+        registry: Registry | None,
+        close: Callable[[], Any],
+    ) -> None:
+        self.settings = settings
+        self.gateway = gateway
+        self.listener = listener
+        self.live = live
+        self.telemetry = telemetry
+        self.stopping = asyncio.Event()
+        self.port = 0
+        self.admin_port = 0
+        self._clock = clock
+        self._registry = registry
+        self._registration: Registration | None = None
+        self._admin: AdminListener | None = None
+        self._close = close
+        self._is_ready = False
+
+    def __repr__(self) -> str:
+        return f"Worker({self.telemetry.instance}, {self.gateway!r}, ready={self._is_ready})"
+
+    # -- what the admin application asks
+
+    def ready(self) -> bool:
+        return self._is_ready
+
+    def clusters(self) -> Sequence[Mapping[str, Any]]:
+        return [_told(origin) for origin in self.gateway.origins.values()]
+
+    def drain(self) -> None:
+        self.stopping.set()
+
+    # -- life
+
+    async def start(self, admin_app: Any) -> None:
+        """Rules, then both ports, then the registry: nobody hears of us before we can serve."""
+        settings = self.settings
+        await self.live.start()
+        self.gateway.adopt(self.live.snapshot)
+        self.live.subscribe(self.gateway.adopt)
+        self._admin = AdminListener(admin_app, bind(*address(settings.admin, "the admin address")))
+        await self._admin.start()
+        self.admin_port = self._admin.port
+        host, port = address(settings.listen, "the listening address")
+        self.port = await self.listener.start(host, port, reuse_port=settings.reuse_port)
+        await self._register(host)
+        self._is_ready = True
+        self.telemetry.log.say("serving", port=self.port, admin=self.admin_port)
+
+    async def _register(self, host: str) -> None:
+        if self._registry is None:
+            return
+        admin_host, _ = address(self.settings.admin, "the admin address")
+        meta = {"admin": f"{admin_host}:{self.admin_port}", "version": VERSION}
+        instance = Instance(self.telemetry.instance, "gateway", host, self.port, meta)
+        self._registration = await self._registry.register(
+            instance, ttl_s=self.settings.registry_ttl_s
+        )
+
+    async def shut(self) -> None:
+        """Drains in order, then closes. What is left at the deadline is cut."""
+        settings = self.settings
+        self._is_ready = False
+        self.telemetry.log.say("draining", connections=len(self.listener.connections))
+        if self._registration is not None:
+            await self._registration.deregister()
+            await self._clock.sleep(settings.discovery_interval_s)
+        self.listener.stop_accepting()
+        self.listener.close_idle()
+        await self.listener.wait_empty(settings.drain_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends everything now, in the reverse order of opening."""
+        await self.listener.close()
+        if self._admin is not None:
+            await self._admin.drain(0.1)
+        await self.live.close()
+        await self._close()
+
+
+def _told(origin: Origin) -> dict[str, Any]:
+    standings = origin.balancer.standings()
+    return {
+        "cluster": origin.name,
+        "service": origin.cluster.service,
+        "instances": [
+            {
+                "id": instance.id,
+                "address": instance.address,
+                "standing": msgspec.to_builtins(standings.get(instance.id)),
+            }
+            for instance in origin.instances()
+        ],
+        "pools": {
+            name: {"open": pool.open, "idle": pool.idle, "waiting": pool.waiting}
+            for name, pool in origin.pools.items()
+        },
+    }
