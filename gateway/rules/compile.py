@@ -191,11 +191,14 @@ def _rewriter(rewrite: Rewrite, path: PathSpec) -> Callable[[bytes], bytes]:
 
 
 def _prefix_rewriter(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    """`/a` -> `/b`: `/a/x` becomes `/b/x`, `/a` becomes `/b`; slashes are never doubled or lost."""
+    """`/a` -> `/b`: `/a/x` becomes `/b/x`, `/a` becomes `/b`.
+
+    Dot segments are resolved first, so that none leads out of the new prefix.
+    """
     new = new.rstrip(b"/")
 
     def rewrite(raw: bytes) -> bytes:
-        if not (raw == old or raw.startswith(old + b"/")):
+        if paths.has_dots(raw) or not (raw == old or raw.startswith(old + b"/")):
             raw = paths.normalise(raw) or raw
         return new + raw[len(old) :] or b"/"
 

@@ -19,7 +19,7 @@ MAX_INPUT = 16_384
 MAX_WAYS = 256
 
 _TOKEN = re.compile(
-    r"""(?P<group>\((?:\?:|\?P<\w+>)?)|(?P<close>\))|(?P<bar>\|)
+    r"""(?P<group>\((?:\?:|\?P<\w+>|(?!\?)))|(?P<close>\))|(?P<bar>\|)
     |(?P<quantifier>[*+?]|\{\d+(?:,\d*)?\})
     |(?P<atom>\\x[0-9a-fA-F]{2}|\\[dDwWsS]|\\[^a-zA-Z0-9]|\\[tnrfv]
         |\[\^?\]?(?:\\.|[^\]\\])*\]|[^\\\[\](){}*+?|^$])

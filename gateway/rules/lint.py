@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 
 from gateway.rules import lint_rule, reach
-from gateway.rules.lint_rule import Finding, is_address
+from gateway.rules.explain import request_of
+from gateway.rules.lint_rule import Finding, builds, is_address
 from gateway.rules.model import Cluster, Document, JwksSource
 from gateway.rules.source import Fault, Source
 
@@ -102,8 +103,8 @@ def _rules(document: Document) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     for index, rule in enumerate(document.rules):
         if rule.name in seen:
-            first = f"rules[{seen[rule.name]}]"
-            yield Finding(("rules", index, "name"), f"rule {rule.name!r} is already {first}")
+            reason = f"rule {rule.name!r}: the name is taken by rules[{seen[rule.name]}]"
+            yield Finding(("rules", index, "name"), reason)
         seen.setdefault(rule.name, index)
         for finding in lint_rule.check(rule, document):
             path = ("rules", index, *finding.path)
@@ -126,6 +127,9 @@ def _golden(document: Document) -> Iterator[Finding]:
         if not method or not url.startswith(("/", "http://", "https://")):
             reason = f"golden request {golden.request!r} must be 'METHOD /path' or 'METHOD URL'"
             yield Finding((*at, "request"), reason)
+            continue
+        for fault in builds(lambda url=url: request_of("GET", url), (*at, "request")):  # type: ignore[misc]
+            yield Finding(fault.path, f"golden request {golden.request!r}: {fault.reason}")
         if golden.rule is not None and golden.rule not in names:
             reason = f"golden request {golden.request!r}: rule {golden.rule!r} is not known"
             yield Finding((*at, "rule"), reason)

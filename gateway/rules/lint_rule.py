@@ -39,6 +39,14 @@ def is_address(text: str) -> bool:
     return found is not None and 0 < int(found[2]) < 65_536
 
 
+def builds(build: Callable[[], object], at: Path) -> Iterator[Finding]:
+    """A finding when `build` raises `ValueError`; its text is the reason."""
+    try:
+        build()
+    except ValueError as fault:
+        yield Finding(at, str(fault))
+
+
 def check(rule: Rule, document: Document) -> Iterator[Finding]:
     """Findings with paths relative to the rule."""
     yield from _action(rule, document)
@@ -134,17 +142,17 @@ def _times(rule: Rule) -> Iterator[Finding]:
 def check_matcher(matcher: Matcher, at: Path) -> Iterator[Finding]:
     """What is wrong in a matcher, nested ones included."""
     for host in matcher.hosts:
-        yield from _builds(lambda host=host: hosts.host_spec(host), (*at, "hosts"))  # type: ignore[misc]
-    yield from _builds(lambda: predicates.path_spec(matcher), (*at, _path_field(matcher)))
+        yield from builds(lambda host=host: hosts.host_spec(host), (*at, "hosts"))  # type: ignore[misc]
+    yield from builds(lambda: predicates.path_spec(matcher), (*at, _path_field(matcher)))
     for kind in ("headers", "query", "cookies", "claims"):
         for name, value in getattr(matcher, kind).items():
             yield from _value(kind, name, value, (*at, kind, name))
     for text in matcher.clients:
-        yield from _builds(lambda text=text: predicates.network(text), (*at, "clients"))  # type: ignore[misc]
+        yield from builds(lambda text=text: predicates.network(text), (*at, "clients"))  # type: ignore[misc]
     if (window := matcher.window) is not None:
-        yield from _builds(lambda: windows.compile_window(window), (*at, "window"))
+        yield from builds(lambda: windows.compile_window(window), (*at, "window"))
     if (sticky := matcher.sticky) is not None:
-        yield from _builds(lambda: predicates.sticky_reader(sticky.by), (*at, "sticky"))
+        yield from builds(lambda: predicates.sticky_reader(sticky.by), (*at, "sticky"))
     for name in ("all", "any"):
         for index, part in enumerate(getattr(matcher, name)):
             yield from check_matcher(part, (*at, name, index))
@@ -156,15 +164,8 @@ def _value(kind: str, name: str, value: str | Value, at: Path) -> Iterator[Findi
     if kind == "headers" and not is_token(name):
         yield Finding(at, f"{name!r} is no header name")
     if isinstance(value, Value):
-        for finding in _builds(lambda: predicates.value_test(value), at):
+        for finding in builds(lambda: predicates.value_test(value), at):
             yield Finding(at, f"{kind} {name!r}: {finding.reason}")
-
-
-def _builds(build: Callable[[], object], at: Path) -> Iterator[Finding]:
-    try:
-        build()
-    except ValueError as fault:
-        yield Finding(at, str(fault))
 
 
 def _path_field(matcher: Matcher) -> str:
@@ -199,7 +200,7 @@ def _rewrite(rule: Rule) -> Iterator[Finding]:
 def _is_host(text: str) -> bool:
     name, colon, port = text.rpartition(":")
     bare = name if colon and port.isdigit() else text
-    return not bare.startswith("*") and not list(_builds(lambda: hosts.host_spec(bare), ()))
+    return not bare.startswith("*") and not list(builds(lambda: hosts.host_spec(bare), ()))
 
 
 def _captures(template: str, known: frozenset[str], at: Path) -> Iterator[Finding]:

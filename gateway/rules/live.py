@@ -128,7 +128,14 @@ class LiveRules:
             warnings=[str(fault) for fault in self.faults],
         )
         for listener in self._listeners:
+            self._tell(listener, snapshot)
+
+    def _tell(self, listener: Callable[[Snapshot], None], snapshot: Snapshot) -> None:
+        """A listener that fails is said, and keeps nobody else from the new snapshot."""
+        try:
             listener(snapshot)
+        except Exception as fault:
+            self._say("rules_listener_failed", version=snapshot.version, detail=repr(fault))
 
     def _refuse(self, refused: RulesFault) -> None:
         self.faults = refused.findings
@@ -137,8 +144,13 @@ class LiveRules:
         self._say("rules_refused", faults=list(refused.faults), still_serving=serving)
 
     async def _follow(self, text: bytes) -> None:
-        with suppress(RulesFault):
+        """Whatever a document does to the compiler, the file is followed on."""
+        try:
             await self.propose(text, author="file", why="the file changed")
+        except RulesFault:
+            pass  # said already
+        except Exception as fault:
+            self._refuse(RulesFault([Fault(self.file.name, 1, f"cannot be compiled: {fault!r}")]))
 
     async def _fall_back(self, refused: RulesFault) -> None:
         last = await asyncio.to_thread(self.history.latest)

@@ -55,7 +55,7 @@ def _named(source: Source, section: str, value: Any, faults: list[Fault]) -> dic
     if not isinstance(value, dict):
         faults.append(source.fault((section,), f"{section} is a mapping of names"))
         return {}
-    called = f"{section} {{!r}}".format
+    called = f"{section.removesuffix('s')} {{!r}}".format
     for name in value:
         convert(source, (section, name), name, model.Name, faults, what=called(name))
     return {

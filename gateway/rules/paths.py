@@ -19,6 +19,7 @@ Segment = bytes | re.Pattern[bytes] | None
 """Of a template: a literal, a mix of literal and captures, or (None) one whole capture."""
 
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_DOTS = re.compile(rb"/(?:\.|%2[eE]){1,2}(?:/|\Z)")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _KIND_RANK: dict[Kind, int] = {"exact": 0, "template": 1, "prefix": 2, "regex": 3}
@@ -38,6 +39,11 @@ def normalise(path: bytes) -> bytes | None:
     if dotted and b"//" in path:
         return None
     return _resolve_dots(segments) if path.startswith(b"/") else None
+
+
+def has_dots(raw: bytes) -> bool:
+    """Whether a segment is `.` or `..`, however it is spelt."""
+    return _DOTS.search(raw) is not None
 
 
 def _decode(match: re.Match[bytes]) -> bytes:

@@ -87,7 +87,8 @@ class Source:
             self._say(self.text.count(b"\n", 0, fault.start) + 1, "not UTF-8 text")
             return None
         except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as fault:
-            self._say(_line_of(fault), _reason_of(fault))
+            lines = len(self.text.splitlines()) or 1
+            self._say(min(_line_of(fault), lines), _reason_of(fault))
             return None
         if root is None:
             self._say(1, "the document is empty")
