@@ -43,21 +43,27 @@ class Budget:
         self._reserve = self.config.reserve_per_s * self.config.window_s
         self._balance = 0.0
         self._tick = 0
+        self._ends = 0.0
+        self._share = self.config.share
         self._buckets: deque[float] = deque([0.0] * self.config.buckets)
 
     def deposit(self, now: float) -> None:
         """A call's first attempt is made."""
-        self._turn(now)
-        self._add(self.config.share)
+        if now >= self._ends:
+            self._turn(now)
+        self._buckets[-1] += self._share
+        self._balance += self._share
 
     def withdraw(self, now: float, in_flight: int) -> bool:
         """Asks for one extra attempt; granted ones are given back with `ended`."""
-        self._turn(now)
+        if now >= self._ends:
+            self._turn(now)
         most = max(self.config.floor, self.config.share * in_flight)
         if self.extra_in_flight >= most or self._balance + self._reserve < 1.0:
             self.denied += 1
             return False
-        self._add(-1.0)
+        self._buckets[-1] -= 1.0
+        self._balance -= 1.0
         self.extra_in_flight += 1
         self.granted += 1
         return True
@@ -71,18 +77,14 @@ class Budget:
         """Extra attempts that may still be made, as of the last question."""
         return self._balance + self._reserve
 
-    def _add(self, amount: float) -> None:
-        self._buckets[-1] += amount
-        self._balance += amount
-
     def _turn(self, now: float) -> None:
         tick = int(now / self._width_s)
         passed, self._tick = tick - self._tick, tick
         for _ in range(min(passed, self.config.buckets)):
             self._buckets.append(0.0)
             self._buckets.popleft()
-        if passed > 0:
-            self._balance = sum(self._buckets)
+        self._ends = (tick + 1) * self._width_s
+        self._balance = sum(self._buckets)
 
     def __repr__(self) -> str:
         return f"Budget({self.balance:.1f} left, {self.extra_in_flight} in flight)"

@@ -26,6 +26,7 @@ from chassis.resilience.breaker import Breaker, BreakerConfig
 from chassis.resilience.budget import Budget
 from chassis.resilience.bulkhead import Bulkhead, BulkheadConfig
 from chassis.resilience.latency import Latencies
+from chassis.resilience.refusals import BreakerOpen, BulkheadFull
 from chassis.resilience.retry import Retry, RetryConfig
 from chassis.resilience.switch import Permit
 from chassis.resilience.timeout import Expiry, TimeoutConfig, TimerWheel, late
@@ -100,10 +101,12 @@ class Policy:
         timeout_s = self.timeout_s if deadline is None else self._within(deadline, started)
         bulkhead = self.bulkhead
         if bulkhead.in_flight >= bulkhead.limit:
-            raise bulkhead.refused(started)
+            bulkhead.rejected += 1
+            raise BulkheadFull(bulkhead.reason, started)
         permit = self._switch.admit(started)
         if permit is None:
-            raise self.breaker.refused(started)
+            self.breaker.not_permitted += 1
+            raise BreakerOpen(self._switch.reason, started)
         expiry = None if timeout_s is None else self._wheel.arm(timeout_s, started)
         bulkhead.in_flight += 1
         try:
@@ -176,6 +179,7 @@ class Policy:
 
     def snapshot(self) -> PolicySnapshot:
         switch = self._switch
+        switch.window.turn(self._monotonic())
         return PolicySnapshot(
             name=self.name,
             state=switch.state,
@@ -212,10 +216,17 @@ class RetryingPolicy(Policy):
     async def call(
         self, fn: Callable[..., Awaitable[T]], *args: Any, deadline: Deadline | None = None
     ) -> T:
-        attempt = super().call
-        return await self.retry.call(
-            lambda: attempt(fn, *args, deadline=deadline), deadline=deadline
-        )
+        started = self._monotonic()
+        self.retry.budget.deposit(started)
+        try:
+            return await Policy.call(self, fn, *args, deadline=deadline)
+        except Exception as failure:
+            first = failure
+
+        def attempt() -> Awaitable[T]:
+            return Policy.call(self, fn, *args, deadline=deadline)
+
+        return await self.retry.again(first, attempt, started, deadline)
 
 
 def policy(

@@ -66,9 +66,9 @@ class Outcome:
 class CallState:
     """One call's attempts so far: the part of tenacity.RetryCallState that strategies read."""
 
-    def __init__(self, fn: Any, args: tuple[Any, ...], started: float) -> None:
+    def __init__(self, fn: Callable[[], Awaitable[Any]], started: float) -> None:
         self.fn = fn
-        self.args = args
+        self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.start_time = started
         self.attempt_number = 1
@@ -115,16 +115,17 @@ class Retry:
             return await fn(*args)
         except Exception as failure:
             first = failure
-        return await self._again(fn, args, first, CallState(fn, args, started), deadline)
+        return await self.again(first, lambda: fn(*args), started, deadline)
 
-    async def _again(
+    async def again(
         self,
-        fn: Callable[..., Awaitable[T]],
-        args: tuple[Any, ...],
         failure: Exception,
-        state: CallState,
+        attempt: Callable[[], Awaitable[T]],
+        started: float,
         deadline: Deadline | None,
     ) -> T:
+        """The attempts after the first, which began at `started` and ended with `failure`."""
+        state = CallState(attempt, started)
         while True:
             wait = self._wait_s(failure, state, deadline)
             if wait is None or not self.budget.withdraw(self._clock.monotonic(), self._in_flight()):
@@ -136,9 +137,12 @@ class Retry:
                 state.attempt_number += 1
                 state.idle_for += wait
                 self.retries += 1
-                return await fn(*args)
+                return await attempt()
+            except Refusal:  # of our own side: it must not hide what the callee answered
+                self.exhausted += 1
+                raise failure from None
             except Exception as again:
-                failure = _last_real(again, failure)
+                failure = again
             finally:
                 self.budget.ended()
 
@@ -177,8 +181,3 @@ class Retry:
 
     def __repr__(self) -> str:
         return f"Retry({self.name}: {self.retries} retries, {self.budget!r})"
-
-
-def _last_real(again: Exception, before: Exception) -> Exception:
-    """A refusal on our own side must not hide what the callee really answered."""
-    return before if isinstance(again, Refusal) else again

@@ -128,38 +128,26 @@ class Switch:
         self._p99 = p99
         self._changed = changed
         self._trips = 0
-        self._until = 0.0
+        self._until = -math.inf
         self._leases: set[Permit] = set()
         self._lease_s = 0.0
         self._probes_ended = self._probes_failed = self._probes_slow = self._probes_ignored = 0
         self._shared: Permit | None = Permit(0)
         self._counts: Permit | None = self._shared
-        self._reason: Reason | None = None
+        self.reason = self._why()
         self._slow_s = math.inf if config.slow_s is None else config.slow_s
 
     # letting calls in
 
     def admit(self, now: float) -> Permit | None:
-        """A permit, or None: refused for `reason`."""
+        """A permit, or None: refused for `self.reason`."""
         if self._shared is not None:
             return self._shared
-        if self.state == OPEN and now > self._until:
+        if now <= self._until:
+            return None
+        if self.state == OPEN:
             self._go(HALF_OPEN, now)
-        return self._lease(now) if self.state == HALF_OPEN else None
-
-    @property
-    def reason(self) -> Reason:
-        """Why calls are refused in the present state."""
-        if self._reason is None:
-            self._reason = Reason(
-                policy="breaker",
-                name=self.name,
-                reason=_REASONS[self.state],
-                state=self.state,
-                generation=self.generation,
-                until=self._until if self.state == OPEN else None,
-            )
-        return self._reason
+        return self._lease(now)
 
     # hearing how they went
 
@@ -306,10 +294,12 @@ class Switch:
         self.generation += 1
         self._leases = set()
         self._probes_ended = self._probes_failed = self._probes_slow = self._probes_ignored = 0
-        self._reason = None
+        self.reason = self._why()
         admits = state in (CLOSED, DISABLED, METRICS_ONLY)
         self._shared = Permit(self.generation) if admits else None
         self._counts = self._shared if state in (CLOSED, METRICS_ONLY) else None
+        if state != OPEN:
+            self._until = math.inf if state == FORCED_OPEN else -math.inf
         if state == OPEN:
             self.opened_at = now
         elif state == HALF_OPEN:
@@ -318,6 +308,17 @@ class Switch:
             self._trips = 0
             self.window.clear()
         self._changed(old, state)
+
+    def _why(self) -> Reason:
+        """Why calls are refused from now on, made once for all of them."""
+        return Reason(
+            policy="breaker",
+            name=self.name,
+            reason=_REASONS.get(self.state, ""),
+            state=self.state,
+            generation=self.generation,
+            until=self._until if self.state == OPEN else None,
+        )
 
     def __repr__(self) -> str:
         window = f"{self.window.failures} failed of {self.window.calls}"

@@ -24,6 +24,10 @@ class Window(Protocol):
         """Records one call: 0, or FAILED and SLOW or-ed."""
         ...
 
+    def turn(self, now: float) -> None:
+        """Forgets what is too old by `now`; `add` does so by itself."""
+        ...
+
     def clear(self) -> None: ...
 
 
@@ -52,6 +56,9 @@ class CountWindow:
         if outcome:
             self.failures += outcome & FAILED
             self.slows += outcome >> 1
+
+    def turn(self, now: float) -> None:
+        """Calls do not age here."""
 
     def clear(self) -> None:
         self._outcomes.clear()
@@ -96,7 +103,6 @@ class TimeWindow:
             self.slows += outcome >> 1
 
     def turn(self, now: float) -> None:
-        """Drops the buckets that time has left behind."""
         tick = int(now / self.width_s)
         passed, self._tick = tick - self._tick, tick
         self._ends = (tick + 1) * self.width_s
