@@ -178,7 +178,7 @@ async def _asked(request: Request) -> ExplainRequest:
     try:
         return msgspec.json.decode(await _body(request), type=ExplainRequest)
     except msgspec.DecodeError as fault:
-        raise BadRequest(str(fault)) from None
+        raise BadRequest(f"the body must be JSON with a 'url': {fault}") from None
 
 
 async def _body(request: Request) -> bytes:
