@@ -1,0 +1,1 @@
+"""The pure steps of the stream: no I/O, no clock, event time only."""

@@ -1,0 +1,172 @@
+"""View rows, written whole under the version of the last record folded into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from chassis.contracts.events import PlayerEvent
+from chassis.contracts.viewing import (
+    VIEWS,
+    ContinueWatching,
+    Frontier,
+    SessionWindow,
+    StartSeen,
+    TrendingPartial,
+    ViewingHistory,
+)
+from chassis.events import Record
+from chassis.storage import Tables
+from stream_pipeline.operators.decode import Decoded
+from stream_pipeline.operators.dedup import Verdict, observe, signed, unsigned
+from stream_pipeline.operators.history import Views, counts, history, place, view_id
+from stream_pipeline.operators.resume import resume
+from stream_pipeline.operators.trending import HALF_LIFE_S, trending
+from stream_pipeline.sinks import Positions
+from stream_pipeline.source import Source
+from stream_pipeline.state import Rows
+
+GROUP = "state"
+
+
+class ViewSink:
+    """Folds player events into three tables and play starts into trending."""
+
+    group = GROUP
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        flush_s: float = 0.2,
+        flush_rows: int = 5_000,
+        cached_rows: int = 50_000,
+        half_life_s: float = HALF_LIFE_S,
+    ) -> None:
+        self._tables = tables
+        self._rows = Rows(tables, capacity=cached_rows)
+        self._flush_s = flush_s
+        self._flush_rows = flush_rows
+        self._half_life_s = half_life_s
+        self._taken: Positions = {}
+        self._since: float | None = None
+        self.rows_written = 0
+
+    async def prepare(self) -> None:
+        await self._tables.prepare(*VIEWS)
+
+    async def resume(self, sources: Sequence[Source]) -> Positions:
+        found = [(s, await self._tables.get(Frontier, GROUP, s.epoch, s.name)) for s in sources]
+        return {source: frontier.offset for source, frontier in found if frontier is not None}
+
+    async def take(self, source: Source, record: Record, decoded: Decoded | None) -> Verdict:
+        self._taken[source] = record.offset + 1
+        if decoded is None or decoded.fact is None:
+            return Verdict.FRESH
+        version = source.version(record.offset)
+        if isinstance(decoded.fact, PlayerEvent):
+            return await self._take_moment(decoded.fact, version)
+        return await self._take_start(source, decoded, version)
+
+    def due(self, now: float) -> float:
+        if not self._taken:
+            return math.inf
+        if self._since is None:
+            self._since = now
+        if self._rows.changed >= self._flush_rows:
+            return 0.0
+        return self._since + self._flush_s - now
+
+    async def flush(self, now: float, *, everything: bool = False) -> Positions:
+        self.rows_written += await self._rows.write()
+        flushed, self._taken, self._since = self._taken, {}, None
+        return flushed
+
+    async def remember(self, positions: Mapping[Source, int]) -> None:
+        rows = [
+            (
+                Frontier(group=GROUP, epoch=source.epoch, source=source.name, offset=offset),
+                source.version(offset),
+            )
+            for source, offset in positions.items()
+        ]
+        await self._tables.put_versioned(rows)
+
+    def forget(self) -> None:
+        self._rows.forget()
+        self._taken.clear()
+        self._since = None
+
+    async def _take_moment(self, event: PlayerEvent, version: int) -> Verdict:
+        rows, profile = self._rows, event.profile_id
+        window = await rows.get(SessionWindow, profile, event.session_id)
+        verdict, number = self._observe(window, event, version)
+        if verdict is not Verdict.FRESH:
+            return verdict
+        stood = await rows.get(ContinueWatching, profile, event.title_id)
+        if stood is None or stood.src_version < version:
+            stands = resume(stood, event, version)
+            if stands is not stood:
+                rows.put(stands, profile, event.title_id)
+        if number is not None:
+            await self._take_view(event, number, version)
+        return verdict
+
+    def _observe(
+        self, window: SessionWindow | None, event: PlayerEvent, version: int
+    ) -> tuple[Verdict, int | None]:
+        """The verdict, and the number of the view that the event belongs to."""
+        views: Views = window.views if window is not None else ()
+        number = None
+        if window is not None and version <= window.src_version:
+            # The row has seen this record; whether the others have, their own versions tell.
+            return Verdict.FRESH, place(views, event.seq, event.at_ms)[0] if counts(event) else None
+        last, bits = (window.last_seq, unsigned(window.window)) if window is not None else (-1, 0)
+        verdict, last, bits = observe(last, bits, event.seq)
+        if verdict is Verdict.FRESH:
+            if counts(event):
+                number, views = place(views, event.seq, event.at_ms)
+            self._rows.put(
+                SessionWindow(
+                    profile_id=event.profile_id,
+                    session_id=event.session_id,
+                    last_seq=last,
+                    window=signed(bits),
+                    last_ms=max(event.at_ms, window.last_ms if window is not None else 0),
+                    count=1 + (window.count if window is not None else 0),
+                    views=views,
+                    src_version=version,
+                ),
+                event.profile_id,
+                event.session_id,
+            )
+        return verdict, number
+
+    async def _take_view(self, event: PlayerEvent, number: int, version: int) -> None:
+        key = (event.profile_id, view_id(event.session_id, number))
+        row = await self._rows.get(ViewingHistory, *key)
+        if row is not None and (row.src_version >= version or row.title_id != event.title_id):
+            return
+        after = history(row, event, number, version)
+        if after is not row:
+            self._rows.put(after, *key)
+
+    async def _take_start(self, source: Source, decoded: Decoded, version: int) -> Verdict:
+        event = decoded.fact
+        assert event is not None and not isinstance(event, PlayerEvent)
+        seen = await self._rows.get(StartSeen, event.profile_id, decoded.id)
+        if seen is not None and seen.src_version < version:
+            return Verdict.DUPLICATE
+        if seen is None:
+            first = StartSeen(
+                profile_id=event.profile_id,
+                event_id=decoded.id,
+                at_ms=event.at_ms,
+                src_version=version,
+            )
+            self._rows.put(first, event.profile_id, decoded.id)
+        key = (event.country, source.name)
+        row = await self._rows.get(TrendingPartial, *key)
+        if row is None or row.src_version < version:
+            self._rows.put(trending(row, event, source.name, version, self._half_life_s), *key)
+        return Verdict.FRESH
