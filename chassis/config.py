@@ -44,12 +44,18 @@ def load(
                 faults.append(f"{prefix}_{name.upper()} is not set and has no default")
             continue
         try:
-            usable[name] = msgspec.convert(values[name], field.type, strict=False)
+            usable[name] = msgspec.convert(values[name], field.type, strict=False, dec_hook=_path)
         except msgspec.ValidationError as fault:
             faults.append(f"{sources[name]}: {fault}")
     if faults:
         raise ConfigurationFault(faults, what="the settings")
-    return msgspec.convert(usable, settings, strict=False)
+    return settings(**usable)
+
+
+def _path(type_: type, value: Any) -> Any:
+    if type_ is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise TypeError(f"expected {type_.__name__}, got {value!r}")
 
 
 def _from_file(file: Path, faults: list[str]) -> dict[str, Any]:

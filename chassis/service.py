@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
-from chassis import discovery
+from chassis import config, discovery
 from chassis.clock import SYSTEM, Clock
 from chassis.contracts.wire import Ans, Call, Req
 from chassis.discovery import Instance, Registry
@@ -127,7 +128,24 @@ class Service:
     meta: Mapping[str, str] = field(default_factory=dict)
 
 
+_RESULTS = (
+    "success",
+    "failure",
+    "timeout",
+    "short_circuited",
+    "rejected",
+    "expired",
+    "ignored",
+    "abandoned",
+)
+
 Build = Callable[[Chassis], Awaitable[Service]]
+
+
+def run(name: str, build: Build, environ: Mapping[str, str]) -> None:
+    """A whole process: settings from `environ`, an event loop, `serve`."""
+    settings = config.load(ProcessSettings, environ)
+    uvloop.run(serve(name, build, settings))
 
 
 async def serve(name: str, build: Build, settings: ProcessSettings, clock: Clock = SYSTEM) -> None:
@@ -222,13 +240,14 @@ def tell_of_policies(peers: Peers, telemetry: Telemetry) -> None:
 
     def calls() -> Iterable[tuple[Labels, float]]:
         for one in peers.policies:
-            for result, count in one.snapshot().results().items():
-                yield (one.name, result), count
+            counts = one.snapshot()
+            for result in _RESULTS:
+                yield (one.name, result), getattr(counts, result)
 
     def states() -> Iterable[tuple[Labels, float]]:
         for one in peers.policies:
             current = one.snapshot().state
-            for state in ("closed", "open", "half-open"):
+            for state in {current, "closed", "open", "half-open"}:
                 yield (one.name, state), float(state == current)
 
     def in_flight() -> Iterable[tuple[Labels, float]]:

@@ -27,6 +27,19 @@ PROVISIONAL_HEARTBEAT_S = 10
 STATIC_RANKING = Ranking(pathways=("cdn-a", "cdn-b"), ttl_s=10, steering_url=None)
 
 
+def _build_key(request: ManifestRequest) -> tuple[object, ...]:
+    return (
+        request.account_id,
+        request.title_id,
+        request.max_height,
+        request.max_kbps,
+        request.hdr,
+        request.codecs,
+        request.drm_system,
+        request.steering,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Memory(Generic[Q, A]):
     """What to remember of a step: under which key, how long it holds, and what to call it."""
@@ -52,7 +65,7 @@ MEMORIES: Mapping[str, Memory[Any, Any]] = {
         holds=lambda query, kept, now: now < kept.valid_until,
     ),
     "manifest": Memory[ManifestRequest, Manifest](
-        key=lambda request: _build_key(request),
+        key=_build_key,
         holds=lambda request, kept, now: now + request.duration_ms / 1000 < kept.signed_until,
     ),
     "recommendations": Memory[UpNextQuery, UpNext](
@@ -176,19 +189,6 @@ class ProvisionalLeases:
 
     def __len__(self) -> int:
         return len(self._leases)
-
-
-def _build_key(request: ManifestRequest) -> tuple[object, ...]:
-    return (
-        request.account_id,
-        request.title_id,
-        request.max_height,
-        request.max_kbps,
-        request.hdr,
-        request.codecs,
-        request.drm_system,
-        request.steering,
-    )
 
 
 def _is_other(query: UpNextQuery, kept: UpNext) -> bool:

@@ -15,7 +15,7 @@ from play_api.play import Play
 class Outlet(Protocol):
     """Takes events without waiting; `chassis.events.Spool` is one."""
 
-    def offer(self, topic: str, envelope: Envelope) -> None: ...
+    def offer(self, topic: str, envelope: Envelope) -> object: ...
 
 
 class PlayEvents:

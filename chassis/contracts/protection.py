@@ -11,16 +11,16 @@ import uuid
 from chassis.contracts.common import Drm
 
 _KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "https://stagedoor.example/keys")
-_TIERS = (("sd", 0), ("hd", 576), ("uhd", 1080))  # each begins above so many lines
+_TIERS = (("sd", 0), ("hd", 576), ("fhd", 720), ("uhd", 1080))  # each begins above so many lines
 TIERS = tuple(name for name, _ in _TIERS)
 
 _HEIGHTS = {
     ("clearkey", "*"): 1080,
     ("widevine", "L1"): 2160,
-    ("widevine", "*"): 540,
+    ("widevine", "*"): 720,
     ("playready", "SL3000"): 2160,
     ("playready", "SL2000"): 1080,
-    ("playready", "*"): 540,
+    ("playready", "*"): 720,
 }
 _HDCP_FOR_UHD = 2.2
 
@@ -43,9 +43,9 @@ def tiers_up_to(height: int) -> tuple[str, ...]:
 def protected_height(drm: Drm, hdcp: str) -> int:
     """The most lines that a device may be given of a protected title; 0 when none.
 
-    Software decryption (Widevine L2 and L3, PlayReady SL150) stays at 540, as the studios ask;
-    Clear Key and PlayReady SL2000 at 1080; more needs hardware (L1, SL3000) and HDCP 2.2. An
-    output without HDCP shows 540.
+    Software decryption (Widevine L2 and L3, PlayReady SL150) stays at 720, as studios ask; Clear
+    Key and PlayReady SL2000 at 1080; more needs hardware (L1, SL3000) and HDCP 2.2. An output
+    without HDCP shows 540.
     """
     known = _HEIGHTS.get((drm.system, drm.level.upper()), _HEIGHTS.get((drm.system, "*"), 0))
     return min(known, _output_height(hdcp))

@@ -153,7 +153,7 @@ class Segments:
         try:
             _write_all(self._descriptor, data)
         except OSError:
-            self._cut(active.end)
+            self._cut(active)
             raise
         try:
             os.fdatasync(self._descriptor)
@@ -161,10 +161,13 @@ class Segments:
             self._seal()  # what a failed fsync left of the file is unknown: use another
             raise
 
-    def _cut(self, end: int) -> None:
+    def _cut(self, active: Segment) -> None:
+        """After a failed write: seals what the file holds, so that delivering it frees the disk."""
         try:
-            os.ftruncate(self._descriptor, end)
+            os.ftruncate(self._descriptor, active.end)
         except OSError:
+            self._seal()
+        if active.end:
             self._seal()
 
     def _recall(self) -> tuple[int, int]:

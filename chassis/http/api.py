@@ -117,7 +117,9 @@ class Operation:
         self.inside = inside
         self.summary = (handler.__doc__ or name).strip().partition("\n")[0]
         self.pattern, _, self.convertors = compile_path(path)
-        self._decoder = msgspec.json.Decoder(request) if request is not None else None
+        self._decoder: msgspec.json.Decoder[Any] | None = (
+            msgspec.json.Decoder(request) if request is not None else None
+        )
         self.duration: Histogram | None = None
         self.counters: dict[tuple[int, str], Counter] = {}
 

@@ -222,7 +222,7 @@ class Client:
         if framing.value(lines, b"host") is None:
             lines.insert(0, (b"host", host))
         lines, length = _with_framing(verb, lines, body)
-        head = framing.check_request_head(framing.request_head(verb, _ascii(target), lines))
+        head = framing.checked_request_head(verb, _ascii(target), lines)
         patience = self._first_byte_s if first_byte_s is None else first_byte_s
         return Outgoing(pool, verb, head, body, length, deadline or self._never, patience)
 

@@ -161,14 +161,16 @@ def _content_length(lengths: list[bytes], failure: type[BadRequest] | type[Origi
 
 
 def request_head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A request's head with its final empty line. Checks nothing: see `check_request_head`."""
+    """A request's head with its final empty line. Checks nothing: see `checked_request_head`."""
     lines = [b"%b: %b\r\n" % pair for pair in headers]
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
 
 
-def check_request_head(head: bytes) -> bytes:
-    """`head` itself; `Faulty` when any part of it would be read as something else on the wire."""
-    if _REQUEST_HEAD.fullmatch(head) is None:
+def checked_request_head(method: bytes, target: bytes, headers: Headers) -> bytes:
+    """A request's head; `Faulty` when any part of it would be read as something else."""
+    head = request_head(method, target, headers)
+    one_line_each = head.count(b"\r\n") == len(headers) + 2
+    if not one_line_each or _REQUEST_HEAD.fullmatch(head) is None:
         raise Faulty("the method, the target or a header holds what HTTP/1.1 cannot carry")
     return head
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 from uvicorn.config import Config
@@ -38,6 +39,17 @@ def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False)
     return listening
 
 
+def bind_unix(path: Path) -> socket.socket:
+    """A listening unix socket that only its owner may use; replaces one left by a dead process."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(path))
+    path.chmod(0o600)
+    listening.listen(64)
+    listening.setblocking(False)
+    return listening
+
+
 class Listener:
     """One ASGI application on one socket."""
 
@@ -56,7 +68,8 @@ class Listener:
         self._socket = listening
         self._state = ServerState()
         self._server: asyncio.Server | None = None
-        self.port: int = listening.getsockname()[1]
+        inet = listening.family != socket.AF_UNIX
+        self.port: int = listening.getsockname()[1] if inet else 0
 
     async def start(self) -> None:
         self._config.load()

@@ -136,8 +136,7 @@ class _Call(NamedTuple):
     def of(cls, request: httpx.Request, pool: Pool, clock: Clock) -> _Call:
         headers: Headers = request.headers.raw
         method = request.method.encode("ascii")
-        head = framing.request_head(method, request.url.raw_path, headers)
-        framing.check_request_head(head)
+        head = framing.checked_request_head(method, request.url.raw_path, headers)
         length = framing.request_length(headers)
         whole = request.content if isinstance(request.stream, httpx.ByteStream) else None
         if whole is not None and length >= 0 and length != len(whole):

@@ -1,0 +1,51 @@
+# Stagedoor. `make` alone lists the commands; CI calls the same ones.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export STAGEDOOR_HOME ?= var
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean-data format lock
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+$(VENV)/.runtime: requirements/runtime.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Stagedoor needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing what runs Stagedoor (first time only)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	@$(BIN)/python -m deploy.install
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
+	@echo "installing what tests Stagedoor (first time only)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+run: $(VENV)/.runtime  ## start the whole system on this machine; Ctrl-C stops it
+	@exec $(BIN)/stagedoor up
+
+test: $(VENV)/.dev  ## run the whole test suite (FAST=1: only the fast ones)
+	@tests/servers.sh
+	@$(BIN)/python -m pytest $(if $(FAST),-m "not system and not slow") $(TESTS)
+
+check: $(VENV)/.dev  ## format, lint, types, floors
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.dev  ## measure beside peers and write bench/results.md (BENCH=gateway for one)
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+clean-data:  ## remove the state directory
+	@test ! -S "$(STAGEDOOR_HOME)/run/control.sock" || { echo "a system is running in $(STAGEDOOR_HOME): stop it first" >&2; exit 1; }
+	rm -rf -- "$(STAGEDOOR_HOME)"
+
+format: $(VENV)/.dev  ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock:  ## rewrite requirements/*.lock
+	@requirements/lock.sh

@@ -1,0 +1,356 @@
+"""`stagedoor`: the command line. Every command has --json; an error says what to do.
+
+Exit status: 0 done, 1 it failed, 2 what was asked makes no sense, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import httpx
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from chassis.clock import SYSTEM
+from chassis.errors import ConfigurationFault, ConnectFailed, NotFound, StagedoorError
+from deploy.home import Home
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="An API gateway with live rules, a Play API, and an exact stream pipeline.",
+)
+catalog = typer.Typer(no_args_is_help=True, help="The catalogue.")
+app.add_typer(catalog, name="catalog")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+HomeOption = Annotated[
+    Path,
+    typer.Option("--home", envvar="STAGEDOOR_HOME", help="The state directory."),
+]
+DEFAULT_HOME = Path("var")
+T = TypeVar("T")
+
+
+@app.command()
+def up(
+    home: HomeOption = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(help="The gateway's port; 0 picks a free one.")] = 8080,
+    registry_port: Annotated[int, typer.Option(help="The registry's port; 0: any.")] = 8500,
+    admin_port: Annotated[int, typer.Option(help="The supervisor's admin port; 0: any.")] = 9900,
+    instances: Annotated[
+        list[str] | None, typer.Option(help="NAME=N: run N instances of a service.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start the whole system on this machine, until Ctrl-C."""
+    from deploy.local import LocalSettings, Ready
+    from deploy.local import up as run
+
+    def ready(where: Ready) -> None:
+        if as_json:
+            _print_json(where)
+        else:
+            say(BANNER.format(gateway=where.gateway, rules=where.rules, home=where.home))
+
+    settings = LocalSettings(
+        home=home,
+        port=_port(port),
+        registry_port=_port(registry_port),
+        admin_port=_port(admin_port),
+        instances=_counts(instances or []),
+    )
+    _run(run(settings, SYSTEM, _quiet if as_json else say, ready))
+
+
+BANNER = """
+Stagedoor is up: {gateway}
+
+  stagedoor demo                         one member, one film, and all that comes of it
+  stagedoor load --viewers 50            many viewers; prints rates, percentiles, outcomes
+  stagedoor kill recommendations         a real SIGKILL; plays go on, marked degraded
+  stagedoor ps                           what is running
+  edit {rules}    routing changes live, a bad edit is refused
+
+State is in {home}; Ctrl-C drains and stops.
+"""
+
+
+@app.command()
+def down(home: HomeOption = DEFAULT_HOME) -> None:
+    """Drain and stop the system that runs in this state directory."""
+
+    async def stop() -> None:
+        await _control(home, "POST", "/down")
+        state = Home(home)
+        while state.read_state() is not None:
+            await SYSTEM.sleep(0.05)
+
+    _run(stop())
+    say("stopped")
+
+
+@app.command()
+def ps(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
+    """List the processes: status, pid, starts."""
+    listed = _run(_control(home, "GET", "/processes"))
+    if as_json:
+        _print_json(listed)
+        return
+    for one in listed:
+        pid = one["pid"] or "-"
+        say(f"{one['instance']:<20} {one['status']:<12} pid {pid:<8} starts {one['starts']}")
+
+
+@app.command()
+def kill(
+    name: Annotated[str, typer.Argument(help="A service, or one instance such as rights-1.")],
+    hold: Annotated[float, typer.Option(help="Keep it down for so many seconds.")] = 0.0,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """SIGKILL a service, as a crash would; it is started again by itself."""
+    answer = _run(_control(home, "POST", f"/processes/{name}/kill", params={"hold": str(hold)}))
+    if as_json:
+        _print_json(answer)
+    else:
+        say(f"killed {name} (pid {', '.join(map(str, answer['killed']))}); it comes back by itself")
+
+
+@app.command()
+def demo(
+    title: Annotated[str, typer.Option(help="Words of the film's title.")] = "the dark knight",
+    country: Annotated[str, typer.Option(help="Where the member lives.")] = "US",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Sign a member up, play a film, and show everything that comes of it."""
+    from deploy.demo import demo as run
+
+    url = _gateway(home)
+    report = _run(run(url, home.absolute(), title, country, SYSTEM, _quiet if as_json else say))
+    if as_json:
+        _print_json(report)
+
+
+@app.command()
+def load(
+    viewers: Annotated[int, typer.Option(help="How many viewers.")] = 20,
+    seconds: Annotated[float, typer.Option(help="For how long.")] = 10.0,
+    rate: Annotated[float | None, typer.Option(help="Plays a second; default viewers/5.")] = None,
+    country: Annotated[str, typer.Option(help="Where the viewers live.")] = "US",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Play films by their popularity, open loop, and print rates, percentiles and outcomes."""
+    from deploy.load import Load, LoadSettings
+
+    settings = LoadSettings(viewers=viewers, seconds=seconds, rate=rate, country=country)
+    url = _gateway(home)
+
+    async def run(progress: Callable[[float], None]) -> Any:
+        generator = Load(url, settings, SYSTEM)
+        try:
+            return await generator.run(progress)
+        finally:
+            await generator.close()
+
+    report = _with_progress("playing", run, quiet=as_json)
+    if as_json:
+        _print_json(report)
+    else:
+        say("\n".join(report.lines()))
+
+
+@app.command()
+def play(
+    title: Annotated[str, typer.Argument(help="Words of the film's title.")],
+    country: Annotated[str, typer.Option(help="Where the member lives.")] = "US",
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Sign a member up and print the whole answer of one Play."""
+    from deploy.member import Member
+
+    async def run() -> httpx.Response:
+        member = Member(_gateway(home), SYSTEM)
+        try:
+            await member.sign_up(country=country)
+            found = await member.find(title)
+            return await member.play(found["title_id"], "cli")
+        finally:
+            await member.close()
+
+    response = _run(run())
+    say(msgspec.json.format(response.content).decode())
+    if response.status_code >= 400:
+        raise SystemExit(1)
+
+
+@app.command()
+def token(
+    country: Annotated[str, typer.Option(help="Where the member lives.")] = "US",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Sign a member up and print its access token, for your own requests."""
+    from deploy.member import Member
+
+    async def run() -> dict[str, str]:
+        member = Member(_gateway(home), SYSTEM)
+        try:
+            await member.sign_up(country=country)
+        finally:
+            await member.close()
+        return {
+            "access_token": member.token,
+            "account_id": member.account_id,
+            "profile_id": member.profile_id,
+        }
+
+    answer = _run(run())
+    if as_json:
+        _print_json(answer)
+    else:
+        say(answer["access_token"])
+
+
+@app.command()
+def explain(
+    trace_id: Annotated[str, typer.Argument(help="A trace id, as answers and logs show it.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Draw one request across all processes."""
+    from deploy.explain import gather, waterfall
+
+    spans = _run(gather(home.absolute(), trace_id))
+    if as_json:
+        _print_json(spans)
+        return
+    if not spans:
+        raise _fail(f"no process remembers the trace {trace_id}; only the last few thousand are")
+    for line in waterfall(spans):
+        say(line)
+
+
+@catalog.command("ingest")
+def catalog_ingest(
+    source: Annotated[Path | None, typer.Argument(help="A CSV of films; default: ours.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    report_all: Annotated[bool, typer.Option("--rows", help="List every row touched.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Load films into the catalogue and their licence windows; report every row touched."""
+    from deploy.ingest import FILMS, ingest_into
+
+    async def run(progress: Callable[[float], None]) -> Any:
+        return await ingest_into(home.absolute(), source or FILMS, SYSTEM, progress)
+
+    report = _with_progress("ingesting", run, quiet=as_json)
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        say(report.as_text(rows=report_all))
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _quiet(text: str) -> None:
+    pass
+
+
+def _print_json(value: Any) -> None:
+    say(msgspec.json.encode(value).decode())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(work)
+
+
+def _with_progress(
+    what: str, work: Callable[[Callable[[float], None]], Awaitable[T]], *, quiet: bool
+) -> T:
+    """Runs `work` under a progress bar on a terminal, silently in a pipe."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(what, total=1.0)
+
+        async def run() -> T:
+            return await work(lambda done: bar.update(task, completed=done))
+
+        return uvloop.run(run())
+
+
+def _gateway(home: Path) -> str:
+    state = Home(home).read_state()
+    if state is None:
+        raise NotFound(f"no system is running in {home}: start one with `make run`")
+    return str(state["gateway"])
+
+
+async def _control(home: Path, method: str, path: str, **options: Any) -> Any:
+    transport = httpx.AsyncHTTPTransport(uds=str(Home(home).control_socket))
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as http:
+        try:
+            response = await http.request(method, path, **options)
+        except httpx.TransportError:
+            raise ConnectFailed(
+                f"no system is running in {home}: start one with `make run`"
+            ) from None
+    answer = response.json()
+    if response.status_code >= 400:
+        raise StagedoorError(answer.get("detail", response.text))
+    return answer
+
+
+def _port(number: int) -> int:
+    if not 0 <= number <= 65535:
+        raise ConfigurationFault([f"{number} is not a port; write 0 to 65535"], what="the port")
+    return number
+
+
+def _counts(pairs: list[str]) -> dict[str, int]:
+    counts = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        if not number.isdigit():
+            raise ConfigurationFault(
+                [f"{pair!r}: write NAME=N, such as rights=2"], what="--instances"
+            )
+        counts[name] = int(number)
+    return counts
+
+
+def _fail(message: str) -> SystemExit:
+    print(f"stagedoor: {message}", file=sys.stderr)
+    return SystemExit(1)
+
+
+def main() -> None:
+    """The entry point: failures of our tree are one message, others keep their traceback."""
+    try:
+        app()
+    except ConfigurationFault as fault:
+        print(f"stagedoor: {fault}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except StagedoorError as failure:
+        raise _fail(str(failure)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

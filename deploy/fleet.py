@@ -1,0 +1,150 @@
+"""Keeps the processes of one system running: starts, restarts with back-off, kills, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chassis.clock import Clock, Timer
+from chassis.errors import Conflict, NotFound
+from chassis.telemetry import Telemetry
+from deploy.forking import Zygote
+from deploy.processes import ProcessSpec
+from deploy.restarts import RestartPolicy, RestartState
+
+_KILL_AFTER_S = 10.0
+
+
+@dataclass(slots=True)
+class Running:
+    """One process of the system as it is now. `started` is on the monotonic clock."""
+
+    spec: ProcessSpec
+    restarts: RestartState
+    pid: int | None = None
+    started: float = 0.0
+    starts: int = 0
+    status: str = "starting"
+    last_exit: int | None = None
+    hold_s: float = 0.0
+    timer: Timer | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Fleet:
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        environ: Mapping[str, str],
+        output: Path,
+        clock: Clock,
+        telemetry: Telemetry,
+        policy: RestartPolicy,
+    ) -> None:
+        self._environ = environ
+        self._output = output
+        self._clock = clock
+        self._log = telemetry.log
+        self._draining = False
+        self._spawning: set[asyncio.Task[None]] = set()
+        self.zygote = Zygote(self._on_exit)
+        self.processes = {spec.instance: Running(spec, RestartState(policy)) for spec in specs}
+        self._restarts = telemetry.metrics.counter(
+            "worker_restarts_total", "Processes started again.", ("service",)
+        )
+
+    async def start(self) -> None:
+        await self.zygote.start(self._output / "zygote.out")
+        for running in self.processes.values():
+            await self._spawn(running)
+
+    async def _spawn(self, running: Running) -> None:
+        spec = running.spec
+        environ = {
+            **self._environ,
+            **spec.environ,
+            "STAGEDOOR_INSTANCE": spec.instance,
+        }
+        output = self._output / f"{spec.instance}.out"
+        running.gone.clear()
+        running.timer = None
+        running.pid = await self.zygote.spawn(spec.service, spec.module, environ, output)
+        running.started = self._clock.monotonic()
+        running.starts += 1
+        running.status = "running"
+
+    def _on_exit(self, pid: int, status: int) -> None:
+        for running in self.processes.values():
+            if running.pid == pid:
+                self._ended(running, status)
+                return
+
+    def _ended(self, running: Running, status: int) -> None:
+        running.pid, running.last_exit = None, status
+        running.gone.set()
+        if self._draining:
+            running.status = "stopped"
+            return
+        delay = running.restarts.crashed(running.started, self._clock.monotonic())
+        delay, running.hold_s = max(delay, running.hold_s), 0.0
+        running.status = "quarantined" if running.restarts.quarantined else "restarting"
+        instance = running.spec.instance
+        self._log.say("ended", process=instance, status=status, again_in_s=round(delay, 1))
+        running.timer = self._clock.call_later(delay, self._again, running)
+
+    def _again(self, running: Running) -> None:
+        if self._draining:
+            return
+        self._restarts.child(running.spec.service).n += 1
+        task = asyncio.ensure_future(self._spawn(running))
+        self._spawning.add(task)
+        task.add_done_callback(self._spawning.discard)
+
+    def kill(self, name: str, hold_s: float) -> list[int]:
+        """SIGKILL to every running process of a service, or to one instance; started again after
+        at least `hold_s`. The pids."""
+        chosen = [
+            one for one in self.processes.values() if name in (one.spec.service, one.spec.instance)
+        ]
+        if not chosen:
+            known = sorted({one.spec.service for one in self.processes.values()})
+            raise NotFound(f"there is no process {name!r}; there are {', '.join(known)}")
+        killed = []
+        for running in chosen:
+            if running.pid is not None:
+                running.hold_s = hold_s
+                os.kill(running.pid, signal.SIGKILL)
+                killed.append(running.pid)
+        if not killed:
+            raise Conflict(f"{name} is not running now (it is {chosen[0].status})")
+        return killed
+
+    async def drain(self) -> None:
+        """SIGTERM group by group in drain order; SIGKILL to what does not end in time."""
+        self._draining = True
+        for running in self.processes.values():
+            if running.timer is not None:
+                running.timer.cancel()
+        for order in sorted({one.spec.drain_order for one in self.processes.values()}):
+            group = [
+                one
+                for one in self.processes.values()
+                if one.spec.drain_order == order and one.pid is not None
+            ]
+            await asyncio.gather(*(self._stop(one) for one in group))
+        await self.zygote.close()
+
+    async def _stop(self, running: Running) -> None:
+        if running.pid is None:
+            return
+        os.kill(running.pid, signal.SIGTERM)
+        try:
+            await asyncio.wait_for(running.gone.wait(), _KILL_AFTER_S)
+        except TimeoutError:
+            self._log.say("killed", process=running.spec.instance, why="it did not drain in time")
+            os.kill(running.pid, signal.SIGKILL)
+            await running.gone.wait()

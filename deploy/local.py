@@ -1,0 +1,247 @@
+"""The whole system on this machine: the supervisor that `make run` starts.
+
+It owns the embedded registry, has the zygote fork every process, writes the scrape targets,
+starts anew what ends, and drains everything in order when it is told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from chassis import discovery
+from chassis.clock import Clock
+from chassis.discovery import Instance
+from chassis.discovery.directory import Directory
+from chassis.discovery.embedded import RegistryServer
+from chassis.errors import ConfigurationFault, StagedoorError
+from chassis.http.admin import admin_app
+from chassis.http.serving import Listener, bind, bind_unix
+from chassis.http.transport import Transport
+from chassis.service import VERSION
+from chassis.telemetry import Telemetry
+from deploy.control import control_app
+from deploy.fleet import Fleet
+from deploy.home import Home
+from deploy.ingest import ingest_when_empty
+from deploy.processes import SERVICES, ProcessSpec, fleet
+from deploy.restarts import RestartPolicy
+from deploy.targets import Targets
+
+Say = Callable[[str], None]
+RULES = Path(__file__).with_name("rules.yaml")
+READY_S = 30.0
+
+
+class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run the system here. A port of 0 picks a free one."""
+
+    home: Path = Path("var")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    registry_port: int = 8500
+    admin_port: int = 9900
+    instances: Mapping[str, int] = {}
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Where the running system is."""
+
+    pid: int
+    gateway: str
+    registry: str
+    admin: str
+    control: str
+    home: str
+    rules: str
+
+
+async def up(
+    settings: LocalSettings, clock: Clock, say: Say, ready: Callable[[Ready], None]
+) -> None:
+    """Runs the system until SIGTERM, SIGINT or `stagedoor down`; returns when it has drained.
+
+    `ConfigurationFault`, before anything is started, when a port, flag or directory is unusable.
+    """
+    specs = _specs(settings.instances)
+    home = Home(settings.home)
+    home.prepare(clock)
+    async with AsyncExitStack() as stack:
+        stack.callback(home.close)
+        edge = stack.enter_context(reserve(settings.host, settings.port))
+        supervisor = Supervisor(settings, specs, home, edge.getsockname()[1], clock, say)
+        await supervisor.run(stack, ready)
+
+
+class Supervisor:
+    def __init__(
+        self,
+        settings: LocalSettings,
+        specs: list[ProcessSpec],
+        home: Home,
+        port: int,
+        clock: Clock,
+        say: Say,
+    ) -> None:
+        self._settings = settings
+        self._specs = specs
+        self._home = home
+        self._port = port
+        self._clock = clock
+        self._say = say
+        self._stopping = asyncio.Event()
+        self._ready = False
+
+    async def run(self, stack: AsyncExitStack, ready: Callable[[Ready], None]) -> None:
+        self._heed_signals()
+        settings, home = self._settings, self._home
+        telemetry = Telemetry(
+            "supervisor", "supervisor", self._clock, log_file=home.root / "log/supervisor.jsonl"
+        )
+        stack.callback(telemetry.close)
+        registry_port = await self._serve_registry(stack)
+        admin_port = await self._serve_admin(stack, telemetry)
+        registry_url = f"consul://{settings.host}:{registry_port}"
+        directory = self._directory(registry_url, stack)
+        fleet_ = Fleet(
+            self._specs,
+            self._environ(registry_url),
+            home.root / "log",
+            self._clock,
+            telemetry,
+            RestartPolicy(),
+        )
+        await self._serve_control(fleet_, stack)
+        stack.push_async_callback(self._drain, fleet_)
+        await fleet_.start()
+        await ingest_when_empty(home.root, self._clock, self._say)
+        supervisor = self._itself(admin_port)
+        Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
+        where = self._where(registry_url, admin_port)
+        home.write_state({**msgspec.to_builtins(where), "status": "starting"})
+        await self._until_ready(directory)
+        self._ready = True
+        home.write_state({**msgspec.to_builtins(where), "status": "ready"})
+        ready(where)
+        await self._stopping.wait()
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+
+    async def _serve_registry(self, stack: AsyncExitStack) -> int:
+        listening = bind(self._settings.host, self._settings.registry_port)
+        server = RegistryServer(self._clock, self._home.root / "registry")
+        stack.callback(server.close)
+        listener = Listener(server.asgi, listening)
+        await listener.start()
+        stack.push_async_callback(listener.drain, 0.1)
+        return listener.port
+
+    async def _serve_admin(self, stack: AsyncExitStack, telemetry: Telemetry) -> int:
+        listening = bind(self._settings.host, self._settings.admin_port)
+        listener = Listener(admin_app(telemetry, lambda: self._ready, VERSION), listening)
+        await listener.start()
+        stack.push_async_callback(listener.drain, 0.1)
+        return listener.port
+
+    async def _serve_control(self, fleet_: Fleet, stack: AsyncExitStack) -> None:
+        listening = bind_unix(self._home.control_socket)
+        listener = Listener(control_app(fleet_, self._stopping.set), listening)
+        await listener.start()
+        stack.push_async_callback(listener.drain, 0.1)
+
+    def _directory(self, registry_url: str, stack: AsyncExitStack) -> Directory:
+        transport = Transport(clock=self._clock)
+        registry = discovery.open(registry_url, transport=transport, clock=self._clock)
+        stack.push_async_callback(registry.close)
+        directory = Directory(registry, self._clock)
+        stack.push_async_callback(directory.close)
+        return directory
+
+    def _environ(self, registry_url: str) -> dict[str, str]:
+        return {
+            "STAGEDOOR_HOME": str(self._home.root),
+            "STAGEDOOR_HOST": self._settings.host,
+            "STAGEDOOR_REGISTRY": registry_url,
+            "STAGEDOOR_RULES": str(self._rules()),
+            "STAGEDOOR_LISTEN": f"{self._settings.host}:{self._port}",
+        }
+
+    def _rules(self) -> Path:
+        """The live rules document: the user's own copy, made at the first start."""
+        rules = self._home.root / "rules.yaml"
+        if not rules.exists():
+            shutil.copyfile(RULES, rules)
+        return rules
+
+    def _itself(self, admin_port: int) -> Instance:
+        meta = {"admin": f"{self._settings.host}:{admin_port}", "version": VERSION}
+        return Instance("supervisor", "supervisor", self._settings.host, admin_port, meta)
+
+    def _where(self, registry_url: str, admin_port: int) -> Ready:
+        return Ready(
+            pid=os.getpid(),
+            gateway=f"http://{self._settings.host}:{self._port}",
+            registry=registry_url,
+            admin=f"http://{self._settings.host}:{admin_port}",
+            control=str(self._home.control_socket),
+            home=str(self._home.root),
+            rules=str(self._rules()),
+        )
+
+    async def _until_ready(self, directory: Directory) -> None:
+        """Waits until every process is registered, or the stop; `StagedoorError` after a while."""
+        wanted: dict[str, int] = {}
+        for spec in self._specs:
+            wanted[spec.service] = wanted.get(spec.service, 0) + 1
+        give_up = self._clock.monotonic() + READY_S
+        while not self._stopping.is_set():
+            missing = [
+                service
+                for service, count in wanted.items()
+                if len(directory.instances(service)) < count
+            ]
+            if not missing:
+                return
+            if self._clock.monotonic() > give_up:
+                raise StagedoorError(
+                    f"not ready after {READY_S:.0f} s: {', '.join(missing)};"
+                    f" see {self._home.root / 'log'}/*.out"
+                )
+            await self._clock.sleep(0.02)
+
+    async def _drain(self, fleet_: Fleet) -> None:
+        self._ready = False
+        self._say("draining: the edge first, then what it asks, the stream last")
+        await fleet_.drain()
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Holds the gateway's port for its workers, who share it; refuses one that is taken.
+
+    Bound with SO_REUSEPORT but never listening, so that it takes no connection itself.
+    """
+    if port:
+        bind(host, port).close()
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((host, port))
+    return held
+
+
+def _specs(instances: Mapping[str, int]) -> list[ProcessSpec]:
+    try:
+        return fleet(instances)
+    except ValueError as fault:
+        raise ConfigurationFault([str(fault)], what="--instances") from None

@@ -1,0 +1,64 @@
+"""Which processes the system is made of, in the order they drain: the edge first, the log last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MICROSERVICES = (
+    "identity",
+    "membership",
+    "profiles",
+    "catalog",
+    "rights",
+    "sessions",
+    "manifest",
+    "licence",
+    "steering",
+    "bookmarks",
+    "recommendations",
+    "experiments",
+    "beacon",
+)
+SERVICES = ("gateway", "play_api", *MICROSERVICES, "stream_pipeline")
+DEFAULT_INSTANCES: Mapping[str, int] = {"gateway": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process: which service it is, as which instance, and its own environment."""
+
+    service: str
+    instance: str
+    module: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def drain_order(self) -> int:
+        """0 drains first. Microservices drain together, after everything that asks them."""
+        if self.service in ("gateway", "play_api"):
+            return ("gateway", "play_api").index(self.service)
+        return 3 if self.service == "stream_pipeline" else 2
+
+
+def fleet(instances: Mapping[str, int]) -> list[ProcessSpec]:
+    """Every process; `instances` says how many of a service where it is not the default.
+
+    `ValueError` names an unknown service or a count that makes no sense.
+    """
+    for service, count in instances.items():
+        if service not in SERVICES:
+            raise ValueError(f"there is no service {service!r}; there are {', '.join(SERVICES)}")
+        if not 0 <= count <= 64:
+            raise ValueError(f"{service}={count}: write a number from 0 to 64")
+    counts = {**DEFAULT_INSTANCES, **instances}
+    return [
+        ProcessSpec(service, f"{service}-{number}", _module(service))
+        for service in SERVICES
+        for number in range(1, counts.get(service, 1) + 1)
+    ]
+
+
+def _module(service: str) -> str:
+    root = f"microservices.{service}" if service in MICROSERVICES else service
+    return f"{root}.app"

@@ -1,0 +1,41 @@
+"""When a process that ended is started again: back-off, and quarantine for a crash loop. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+
+class RestartPolicy(msgspec.Struct, frozen=True):
+    """Seconds and counts. A process that ran for `calm_s` starts again with the first delay."""
+
+    first_s: float = 1.0
+    factor: float = 2.0
+    most_s: float = 15.0
+    calm_s: float = 30.0
+    loop_crashes: int = 6
+    loop_s: float = 60.0
+    quarantine_s: float = 60.0
+
+
+class RestartState:
+    """The crashes of one process."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._crashes: deque[float] = deque(maxlen=policy.loop_crashes)
+        self._streak = 0
+        self.quarantined = False
+
+    def crashed(self, started: float, now: float) -> float:
+        """Seconds until the next start of a process that ran from `started` to `now`."""
+        policy = self._policy
+        self._streak = 0 if now - started >= policy.calm_s else self._streak
+        self._streak += 1
+        self._crashes.append(now)
+        full = len(self._crashes) == policy.loop_crashes
+        self.quarantined = full and now - self._crashes[0] <= policy.loop_s
+        if self.quarantined:
+            return policy.quarantine_s
+        return min(policy.most_s, policy.first_s * policy.factor ** (self._streak - 1))
