@@ -224,6 +224,8 @@ class Scripted:
         trace: TracebackType | None,
     ) -> None:
         assert self._server is not None
+        for _ in range(5):  # asyncio loses an accepted socket when its server closes meanwhile
+            await asyncio.sleep(0)
         self._server.close()
         for link in self.connections:
             assert link.task is not None and link.transport is not None
