@@ -67,7 +67,6 @@ class EmbeddedLog:
         self._hash = lru_cache(_KEYS_KNOWN)(murmur2)
         self._trim_at = clock.monotonic()
         self._watchers: set[asyncio.Future[None]] = set()
-        self._seen = -1
 
     @classmethod
     def open(cls, url: str, clock: Clock = SYSTEM) -> EmbeddedLog:
@@ -120,11 +119,10 @@ class EmbeddedLog:
     def read(self, positions: Sequence[tuple[Partition, int]], limit: int) -> list[Record]:
         return self._read(lambda: self._snapshot(positions, limit))
 
-    def changed(self) -> bool:
-        """Whether anything was appended, by any process, since the last call."""
-        version = self._read(lambda: self._reader.execute("PRAGMA data_version").fetchone()[0])
-        before, self._seen = self._seen, version
-        return bool(version != before)
+    def state(self) -> int:
+        """A number that is another one after anything was appended, by any process."""
+        found: int = self._read(lambda: self._reader.execute("PRAGMA data_version").fetchone()[0])
+        return found
 
     async def pause(self, seconds: float) -> None:
         """Returns after `seconds`, or when this process has produced something."""

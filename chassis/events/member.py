@@ -38,6 +38,7 @@ class EmbeddedConsumer:
         self._sync_at = 0.0
         self._timer: Timer | None = None
         self._turn = 0
+        self._seen = -1
         self._closed = False
 
     def __repr__(self) -> str:
@@ -54,7 +55,8 @@ class EmbeddedConsumer:
         fresh = True
         while True:
             fresh |= await self._keep_up()
-            records = self._take(limit) if fresh or self._log.changed() else []
+            fresh |= self._changed()
+            records = self._take(limit) if fresh else []
             left = until - clock.monotonic()
             if records or left <= 0:
                 return records
@@ -87,6 +89,11 @@ class EmbeddedConsumer:
         finally:
             self._owned.clear()
             await self._log.step(groups.leave, self._group, self._member)
+
+    def _changed(self) -> bool:
+        """Whether anything was appended since this consumer last asked."""
+        before, self._seen = self._seen, self._log.state()
+        return before != self._seen
 
     def _take(self, limit: int) -> list[Record]:
         """Reads every owned partition in turn, a different one first each time."""
