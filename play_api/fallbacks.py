@@ -40,7 +40,7 @@ def _build_key(request: ManifestRequest) -> tuple[object, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Memory(Generic[Q, A]):
     """What to remember of a step: under which key, how long it holds, and what to call it."""
 
