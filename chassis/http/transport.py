@@ -134,11 +134,11 @@ class _Call(NamedTuple):
 
     @classmethod
     def of(cls, request: httpx.Request, pool: Pool, clock: Clock) -> _Call:
-        headers: Headers = request.headers.raw
+        headers = _framed_once(request.headers.raw)
         method = request.method.encode("ascii")
         head = framing.checked_request_head(method, request.url.raw_path, headers)
         length = framing.request_length(headers)
-        whole = request.content if isinstance(request.stream, httpx.ByteStream) else None
+        whole = request.read() if isinstance(request.stream, httpx.ByteStream) else None
         if whole is not None and length >= 0 and length != len(whole):
             raise Faulty(f"content-length does not say {len(whole)}, which the body has")
         if whole is not None and length == framing.CHUNKED:
@@ -222,6 +222,13 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._attempt.leave()
+
+
+def _framed_once(headers: Headers) -> Headers:
+    """httpx adds a content-length to a transfer-encoding that its user asked for."""
+    if framing.value(headers, b"transfer-encoding") is None:
+        return headers
+    return [pair for pair in headers if pair[0].lower() != b"content-length"]
 
 
 async def _sliced(body: bytes) -> AsyncIterator[bytes]:
