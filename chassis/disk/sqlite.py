@@ -7,17 +7,18 @@ writing ones are then used by a `GroupCommit` thread only.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chassis.disk.files import make_folder, sync_folder
+from chassis.disk.files import make_folder, sync_folder, unavailable
 from chassis.errors import Faulty, StagedoorError, StoreUnavailable, Unprocessable
 
-WRITE_WAIT_S = 10.0
-READ_WAIT_S = 1.0
+_WRITE_WAIT_S = 10.0  # for another process's transaction, in a thread
+_READ_WAIT_S = 1.0  # inline; only recovery after a crash keeps a reader waiting
 _CHECKPOINT_PAGES = 4000
 _WAL_LIMIT_BYTES = 64 << 20
 
@@ -37,13 +38,16 @@ Operation = Callable[[sqlite3.Connection], Any]
 _BAD_VALUES = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
-def connect(path: Path, *, wait_s: float, page_size: int = 4096) -> sqlite3.Connection:
-    """Opens or creates the database; statements wait `wait_s` for another process's lock."""
+def connect(path: Path, *, writes: bool, page_size: int = 4096) -> sqlite3.Connection:
+    """Opens or creates the database; one that `writes` fails here where it may not."""
     make_folder(path.parent)
     new = not path.exists()
     try:
         connection = sqlite3.connect(
-            path, timeout=wait_s, isolation_level=None, check_same_thread=False
+            path,
+            timeout=_WRITE_WAIT_S if writes else _READ_WAIT_S,
+            isolation_level=None,
+            check_same_thread=False,
         )
         connection.execute(f"PRAGMA page_size={page_size}")
         connection.execute("PRAGMA journal_mode=WAL")
@@ -54,6 +58,11 @@ def connect(path: Path, *, wait_s: float, page_size: int = 4096) -> sqlite3.Conn
             sync_folder(path.parent)
     except sqlite3.Error as fault:
         raise translated(fault, path) from fault
+    except OSError as fault:
+        raise unavailable(fault, path) from fault
+    if writes and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        connection.close()
+        raise StoreUnavailable(f"{path}: {_WHAT_TO_DO['SQLITE_READONLY']}")
     return connection
 
 
@@ -61,6 +70,8 @@ def translated(fault: Exception, path: Path) -> StagedoorError:
     """What a driver's exception means to the caller."""
     if isinstance(fault, StagedoorError):
         return fault
+    if isinstance(fault, sqlite3.ProgrammingError) and "closed" in str(fault):
+        return StoreUnavailable(f"{path} is closed")
     if isinstance(fault, (*_BAD_VALUES, OverflowError, UnicodeError)):
         return Unprocessable(f"a value that cannot be stored: {fault}")
     if not isinstance(fault, sqlite3.Error):

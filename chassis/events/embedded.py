@@ -18,8 +18,6 @@ from chassis.clock import SYSTEM, Clock
 from chassis.disk.commit import GroupCommit
 from chassis.disk.files import path_of
 from chassis.disk.sqlite import (
-    READ_WAIT_S,
-    WRITE_WAIT_S,
     Operation,
     commit_together,
     connect,
@@ -35,7 +33,6 @@ from chassis.events.partition import murmur2
 
 T = TypeVar("T")
 
-POLL_S = 0.025
 TRIM_EVERY_S = 10.0
 _PAGE_SIZE = 16384
 _KEYS_KNOWN = 1 << 16
@@ -53,10 +50,10 @@ class EmbeddedLog:
         self._records = folder / "records.db"
         self._groups = folder / "groups.db"
         self._connections: list[sqlite3.Connection] = []
-        self._writer = self._connect(self._records, WRITE_WAIT_S, records.SCHEMA)
-        self._reader = self._connect(self._records, READ_WAIT_S)
-        self._groups_writer = self._connect(self._groups, WRITE_WAIT_S, groups.SCHEMA)
-        self._groups_reader = self._connect(self._groups, READ_WAIT_S)
+        self._writer = self._connect(self._records, records.SCHEMA)
+        self._reader = self._connect(self._records)
+        self._groups_writer = self._connect(self._groups, groups.SCHEMA)
+        self._groups_reader = self._connect(self._groups)
         self._produces: GroupCommit[Parcel, dict[Partition, int]] = GroupCommit(
             f"log {folder.name}", self._append
         )
@@ -143,8 +140,8 @@ class EmbeddedLog:
         """One look at the groups, inline."""
         return self._read(lambda: operation(self._groups_reader, *args))
 
-    def _connect(self, path: Path, wait_s: float, schema: str = "") -> sqlite3.Connection:
-        connection = connect(path, wait_s=wait_s, page_size=_PAGE_SIZE)
+    def _connect(self, path: Path, schema: str = "") -> sqlite3.Connection:
+        connection = connect(path, writes=bool(schema), page_size=_PAGE_SIZE)
         self._connections.append(connection)
         try:
             connection.executescript(schema)
@@ -153,7 +150,7 @@ class EmbeddedLog:
         return connection
 
     def _ensure(self, topics: Sequence[Topic]) -> None:
-        connection = connect(self._records, wait_s=WRITE_WAIT_S)
+        connection = connect(self._records, writes=True)
         try:
             with transaction(connection):
                 records.ensure(connection, topics, self.clock.now())

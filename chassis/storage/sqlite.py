@@ -13,14 +13,7 @@ import msgspec
 
 from chassis.disk.commit import GroupCommit
 from chassis.disk.files import path_of
-from chassis.disk.sqlite import (
-    READ_WAIT_S,
-    WRITE_WAIT_S,
-    Operation,
-    commit_together,
-    connect,
-    translated,
-)
+from chassis.disk.sqlite import Operation, commit_together, connect, translated
 from chassis.errors import Faulty
 from chassis.storage.schema import prepare
 from chassis.storage.shape import Shape
@@ -38,8 +31,8 @@ class SqliteTables:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer = connect(path, wait_s=WRITE_WAIT_S)
-        self._reader = connect(path, wait_s=READ_WAIT_S)
+        self._writer = connect(path, writes=True)
+        self._reader = connect(path, writes=False)
         self._writes: GroupCommit[Operation, Any] = GroupCommit(
             f"tables {path.name}", partial(commit_together, self._writer, path)
         )
