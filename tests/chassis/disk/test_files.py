@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from chassis.disk.files import FolderLock, make_folder, path_of, unavailable
+from chassis.errors import ConfigurationFault, StoreUnavailable
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG])
+def test_a_disk_fault_names_the_path_and_what_to_do(number: int) -> None:
+    fault = unavailable(OSError(number, os.strerror(number)), Path("/var/x"))
+    assert str(fault).startswith("/var/x: ")
+    assert any(verb in str(fault) for verb in ("free", "remount", "change", "raise"))
+
+
+def test_an_unknown_fault_keeps_the_systems_words() -> None:
+    assert "Interrupted" in str(unavailable(OSError(errno.EINTR, "Interrupted"), "/x"))
+
+
+def test_folders_are_made_with_their_parents_and_again(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b" / "c"
+    make_folder(folder)
+    make_folder(folder)
+    assert folder.is_dir()
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match="move it away"):
+        make_folder(tmp_path / "a" / "b")
+
+
+def test_a_url_gives_its_path_unquoted() -> None:
+    assert path_of("log:///var/my%20log", what="x", example="y") == Path("/var/my log")
+
+
+@pytest.mark.parametrize("url", ["log://var/x", "log:///x?y=1", "log:///x#y", "log:///", "log:x"])
+def test_a_url_that_is_no_plain_path_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationFault, match="as in log:///a"):
+        path_of(url, what="the log URL", example="log:///a")
+
+
+def test_a_lock_is_held_until_released(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path, what="the spool")
+    with pytest.raises(ConfigurationFault, match=f"in use by process {os.getpid()}"):
+        FolderLock(tmp_path, what="the spool")
+    lock.release()
+    lock.release()
+    FolderLock(tmp_path, what="the spool").release()
