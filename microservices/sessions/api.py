@@ -42,7 +42,7 @@ class SessionsApi:
         session = "/v1/play/sessions/{session_id}"
         api.route("GET", "/v1/play/sessions", self.mine, answer=Leases)
         api.route("POST", f"{session}/heartbeat", self.heartbeat, request=Heartbeat, answer=Lease)
-        api.route("DELETE", session, self.stop)
+        api.route("DELETE", session, self.stop, status=204)
 
     async def acquire(self, request: Request, body: AcquireRequest) -> Lease:
         """A lease, unless the account's streams are all in use."""
