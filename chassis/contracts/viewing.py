@@ -86,6 +86,7 @@ class BookmarkItem(Wire, frozen=True):
     updated_ms: int
     episode_id: str | None = None
     device_type: str = "unknown"
+    done: bool = False
 
 
 class BookmarkPage(Wire, frozen=True):
@@ -109,7 +110,7 @@ class ShelfTitle(Wire, frozen=True):
 class Shelf(Wire, frozen=True):
     """One row of recommendations; `because` names the titles it follows from."""
 
-    id: str
+    kind: Literal["continue", "trending", "because", "popular"]
     name: str
     titles: tuple[ShelfTitle, ...]
     because: tuple[str, ...] = ()
