@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
+from joserfc.jws import JWSRegistry
 
 from chassis.clock import Clock
 from chassis.errors import Unauthenticated
@@ -78,7 +80,7 @@ class TokenVerifier:
         if header.get("typ", "JWT").removeprefix("application/") not in self.policy.types:
             raise Unauthenticated("the token is not an access token (typ)")
         try:
-            signed = jws.deserialize_compact(token, key.key, algorithms=[algorithm])
+            signed = jws.deserialize_compact(token, key.key, registry=_registry(algorithm))
             values = json.loads(signed.payload)
         except (JoseError, ValueError):
             raise Unauthenticated("the token's signature does not verify") from None
@@ -91,6 +93,17 @@ class TokenVerifier:
         }
         if len(self._cache) >= self._cache_limit:
             self._cache.clear()
+
+
+def _registry(algorithm: str) -> JWSRegistry:
+    """Allows one algorithm. `EdDSA` is what issuers still say for Ed25519 (RFC 9864 renames it)."""
+    registry = JWSRegistry(algorithms=[algorithm])
+    known = registry.algorithms
+    if algorithm == "EdDSA" and known["EdDSA"].security_warning:
+        quiet = copy.copy(known["EdDSA"])
+        quiet.security_warning = None
+        registry.algorithms = {**known, "EdDSA": quiet}
+    return registry
 
 
 def judge(values: Any, policy: TokenPolicy, now: float) -> Claims:
