@@ -26,7 +26,7 @@ _TOKEN = re.compile(
     |(?P<brace>[{}])""",
     re.VERBOSE | re.DOTALL,
 )
-_EVERY = frozenset(range(256))
+_EVERY = bytes(range(256))
 
 
 @dataclass(slots=True)
@@ -172,7 +172,6 @@ def _atom(token: str, quantifier: str, firm: bool, scan: _Scan) -> None:
 
 
 def _set_of(token: str) -> frozenset[int]:
-    if token == ".":
-        return _EVERY
-    one = re.compile(token.encode(), re.DOTALL)
-    return frozenset(code for code in range(256) if one.fullmatch(bytes([code])))
+    if len(token) == 1 and token != ".":
+        return frozenset(token.encode())
+    return frozenset(b"".join(re.findall(token.encode(), _EVERY, re.DOTALL)))

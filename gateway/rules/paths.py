@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from gateway.rules import expression
@@ -17,6 +18,9 @@ from gateway.rules import expression
 Kind = Literal["exact", "template", "prefix", "regex"]
 Segment = bytes | re.Pattern[bytes] | None
 """Of a template: a literal, a mix of literal and captures, or (None) one whole capture."""
+
+_memo = lru_cache(maxsize=65_536)
+"""Specs are pure functions of their text: the next document, mostly the same, reuses them."""
 
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _DOTS = re.compile(rb"/(?:\.|%2[eE]){1,2}(?:/|\Z)")
@@ -100,12 +104,14 @@ class PathSpec:
         return {name: value or b"" for name, value in found.groupdict().items()} if found else {}
 
 
+@_memo
 def exact(text: str) -> PathSpec:
     wanted = _plain(text)
     rank = (_KIND_RANK["exact"],)
     return PathSpec("exact", text, rank, lambda path: path == wanted, split(wanted))
 
 
+@_memo
 def prefix(text: str) -> PathSpec:
     """Whole segments: `/a` fits `/a` and `/a/b`, not `/ab`; a final slash means nothing."""
     wanted = _plain(text).rstrip(b"/")
@@ -117,6 +123,7 @@ def prefix(text: str) -> PathSpec:
     )
 
 
+@_memo
 def template(text: str) -> PathSpec:
     """`/a/{b}/c.{d}`: a capture is one or more characters of one segment.
 
@@ -173,6 +180,7 @@ def _segment(part: str, piece: str, literal: int) -> Segment:
     return re.compile(piece.encode() + rb"\Z", re.DOTALL) if literal else None
 
 
+@_memo
 def regex(text: str) -> PathSpec:
     """Anchored at both ends whether it says so or not; see `expression` for what is allowed."""
     pattern = expression.compile_bounded(text)
