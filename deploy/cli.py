@@ -249,16 +249,19 @@ def catalog_ingest(
     as_json: Json = False,
 ) -> None:
     """Load films into the catalogue and their licence windows; report every row touched."""
-    from deploy.ingest import FILMS, ingest_into
+    root = home.absolute()
+    from deploy.catalogue import fill
+    from deploy.ingest import FILMS
 
     async def run(progress: Callable[[float], None]) -> Any:
-        return await ingest_into(home.absolute(), source or FILMS, SYSTEM, progress)
+        (root / "data").mkdir(parents=True, exist_ok=True)
+        return await fill(root, source or FILMS, SYSTEM, progress)
 
     report = _with_progress("ingesting", run, quiet=as_json)
     if as_json:
         _print_json(report.as_dict())
     else:
-        say(report.as_text(rows=report_all))
+        say(report.as_text(every_note=report_all))
 
 
 def say(text: str) -> None:

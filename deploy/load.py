@@ -120,7 +120,8 @@ class Load:
 
     def _arrivals(self) -> list[float]:
         """Poisson arrivals: exponential gaps."""
-        due, dues = 0.0, []
+        due = 0.0
+        dues: list[float] = []
         while True:
             due -= math.log(1.0 - self._clock.random()) / self._settings.plays_per_s
             if due >= self._settings.seconds:

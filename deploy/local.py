@@ -28,10 +28,10 @@ from chassis.http.serving import Listener, bind, bind_unix
 from chassis.http.transport import Transport
 from chassis.service import VERSION
 from chassis.telemetry import Telemetry
+from deploy.catalogue import fill_when_empty
 from deploy.control import control_app
 from deploy.fleet import Fleet
 from deploy.home import Home
-from deploy.ingest import ingest_when_empty
 from deploy.processes import SERVICES, ProcessSpec, fleet
 from deploy.restarts import RestartPolicy
 from deploy.targets import Targets
@@ -122,7 +122,7 @@ class Supervisor:
         await self._serve_control(fleet_, stack)
         stack.push_async_callback(self._drain, fleet_)
         await fleet_.start()
-        await ingest_when_empty(home.root, self._clock, self._say)
+        await fill_when_empty(home.root, self._clock, self._say)
         supervisor = self._itself(admin_port)
         Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
         where = self._where(registry_url, admin_port)

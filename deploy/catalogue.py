@@ -1,0 +1,47 @@
+"""The catalogue of the system on this machine: filled at the first start, or when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from chassis.clock import Clock
+from chassis.storage import open_tables
+from deploy.ingest import FILMS, IngestReport, ingest
+from microservices.catalog.model import Title
+from microservices.catalog.store import ROWS
+
+
+async def fill_when_empty(root: Path, clock: Clock, say: Callable[[str], None]) -> None:
+    """Ingests the films that come with Stagedoor, unless there is a catalogue already."""
+    if await _is_empty(_url(root, "catalog")):
+        report = await fill(root, FILMS, clock, lambda done: None)
+        say(f"catalogue: {report.titles:,} titles from {report.rows:,} rows of {report.source}")
+
+
+async def fill(
+    root: Path, source: Path, clock: Clock, progress: Callable[[float], None]
+) -> IngestReport:
+    """Ingests `source`; `progress` hears the share that is done."""
+    return await ingest(
+        source,
+        _url(root, "catalog"),
+        _url(root, "rights"),
+        clock,
+        lambda done, total: progress(done / max(1, total)),
+    )
+
+
+async def _is_empty(url: str) -> bool:
+    tables = open_tables(url)
+    try:
+        await tables.prepare(*ROWS)
+        async for _ in tables.scan(Title):
+            return False
+    finally:
+        await tables.close()
+    return True
+
+
+def _url(root: Path, service: str) -> str:
+    return f"sqlite://{root}/data/{service}.db"
