@@ -29,15 +29,21 @@ def open(  # noqa: A001  # every port's package has one `open(url)`
     token: str | None = None,
 ) -> Registry:
     """The registry at `url`; connects on first use. `transport` replaces httpx's own."""
-    parts = urlsplit(url)
-    scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
+    scheme, host, port = _address(url)
+    from chassis.discovery.consul import ConsulRegistry
+
+    return ConsulRegistry(scheme, host, port, transport=transport, clock=clock, token=token)
+
+
+def _address(url: str) -> tuple[str, str, int]:
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = _SCHEMES[parts.scheme], parts.hostname, parts.port
+    except (KeyError, ValueError):
+        host = None
+    if host is None:
         raise ConfigurationFault(
             [f"{url!r}: write consul://host:port, for example consul://127.0.0.1:8500"],
             what="the registry's address",
         )
-    from chassis.discovery.consul import ConsulRegistry
-
-    return ConsulRegistry(
-        scheme, parts.hostname, parts.port or 8500, transport=transport, clock=clock, token=token
-    )
+    return scheme, host, port or 8500

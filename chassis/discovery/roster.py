@@ -17,6 +17,8 @@ from msgspec import Struct
 
 from chassis.discovery.registry import Instance
 
+_ROUNDING = 1e-9
+
 
 class RosterConfig(Struct, frozen=True):
     """`grace_s` of doubt; `burst` swaps at once, then `swaps_per_s`."""
@@ -79,7 +81,7 @@ class Roster:
     def _may_swap(self, now: float) -> bool:
         self._tokens = self._refill(now)
         self._refilled = now
-        if self._tokens < 1.0:
+        if self._tokens < 1.0 - _ROUNDING:
             return False
         self._tokens -= 1.0
         return True
