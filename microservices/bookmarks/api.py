@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from chassis.clock import Clock
 from chassis.contracts.viewing import (
     BOOKMARK,
@@ -14,7 +12,7 @@ from chassis.contracts.viewing import (
     BookmarkQuery,
 )
 from chassis.errors import Forbidden, NotFound
-from chassis.http.api import Api, Reply, Request
+from chassis.http.api import Api, Request
 from microservices.bookmarks import model
 from microservices.bookmarks.store import BookmarkStore
 
@@ -55,7 +53,7 @@ class BookmarkApi:
             raise NotFound("this profile never watched the title", code="bookmark_unknown")
         return model.item(row)
 
-    async def change(self, request: Request, body: BookmarkChange) -> Reply:
+    async def change(self, request: Request, body: BookmarkChange) -> BookmarkItem:
         """Sets the position; seen in the view once the stream has folded it."""
         title_id = request.params["title_id"]
         row = await self._store.get(_profile(request), title_id)
@@ -64,14 +62,13 @@ class BookmarkApi:
         event = model.moved(row, body, request.passport, title_id, session_id, now_ms)
         traceparent = request.context.trace.header().decode()
         await self._store.tell(model.envelope_of(event, self._source, traceparent))
-        accepted = BookmarkItem(
+        return BookmarkItem(
             title_id=title_id,
             position_ms=event.position_ms,
             duration_ms=event.duration_ms,
             updated_ms=now_ms,
             episode_id=event.episode_id,
         )
-        return Reply(msgspec.json.encode(accepted), 202)
 
 
 def _profile(request: Request) -> str:

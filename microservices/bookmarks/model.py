@@ -27,6 +27,7 @@ LONGEST_MS = 48 * 3600 * 1000
 NOT_FOUND = Bookmark(found=False)
 
 Mark = tuple[int, str]  # last watched, title: where a page ended
+_marks: msgspec.json.Decoder[Mark] = msgspec.json.Decoder(Mark)
 
 
 def bookmark(row: ContinueWatching | None) -> Bookmark:
@@ -79,7 +80,7 @@ def open_mark(text: str | None) -> Mark | None:
         return None
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        return msgspec.json.decode(decoded, type=Mark)
+        return _marks.decode(decoded)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise BadRequest("after must be the `next` of an earlier page") from None
 
