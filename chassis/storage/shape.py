@@ -6,6 +6,7 @@ import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -43,7 +44,10 @@ class Column:
 
 
 class Shape(Generic[R]):
-    """The columns of `row`, key and other, and its codecs. Made once a row type."""
+    """The columns of `row`, key and other, and its codecs. Made once a row type.
+
+    `key_of(values)` is the key in stored values: writing in its order visits each page once.
+    """
 
     def __init__(self, row: type[R]) -> None:
         self.row = row
@@ -55,6 +59,7 @@ class Shape(Generic[R]):
         self._encoders = [(at, c.encode) for at, c in enumerate(self.columns) if c.encode]
         self._decoders = [(at, c.decode) for at, c in enumerate(self.columns) if c.decode]
         self._key_encoders = self._check_key()
+        self.key_of = itemgetter(*[self._positions[name] for name in self.key.fields])
 
     def values(self, row: R) -> Sequence[Any]:
         """The row's stored values in column order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -86,13 +87,28 @@ class SqliteTables:
             found = self._read(statements.scan(after=True), [*last, _SCAN_ROWS])
 
     async def put(self, *rows: Row) -> None:
-        if rows:
-            await self._write_many([(self._of(type(row)), row, ()) for row in rows], "put")
+        batches: dict[str, list[Sequence[Any]]] = {}
+        for row in rows:
+            shape, statements = self._of(type(row))
+            batches.setdefault(statements.put, []).append(_encoded(shape, row))
+        if batches:
+            await self._writes.submit(partial(_run_many, batches))
 
     async def put_versioned(self, rows: Sequence[tuple[Row, int]]) -> None:
-        if rows:
-            writes = [(self._of(type(row)), row, (version,)) for row, version in rows]
-            await self._write_many(writes, "put_versioned")
+        kinds: dict[type[Row], list[tuple[Row, int]]] = {}
+        for pair in rows:
+            kinds.setdefault(type(pair[0]), []).append(pair)
+        batches: dict[str, list[Sequence[Any]]] = {}
+        for kind, pairs in kinds.items():
+            shape, statements = self._of(kind)
+            values: list[Sequence[Any]] = [
+                (*_encoded(shape, row), version) for row, version in pairs
+            ]
+            with suppress(TypeError):  # values that cannot be compared cannot be stored either
+                values.sort(key=shape.key_of)
+            batches[statements.put_versioned] = values
+        if batches:
+            await self._writes.submit(partial(_run_many, batches))
 
     async def insert(self, row: Row) -> bool:
         shape, statements = self._of(type(row))
@@ -139,15 +155,6 @@ class SqliteTables:
     async def _write(self, sql: str, values: Sequence[Any]) -> bool:
         changed: int = await self._writes.submit(partial(_run, sql, values))
         return changed == 1
-
-    async def _write_many(
-        self, writes: Sequence[tuple[tuple[Shape[Any], Statements], Row, tuple[int, ...]]], sql: str
-    ) -> None:
-        batches: dict[str, list[Sequence[Any]]] = {}
-        for (shape, statements), row, version in writes:
-            values = batches.setdefault(getattr(statements, sql), [])
-            values.append((*_encoded(shape, row), *version))
-        await self._writes.submit(partial(_run_many, batches))
 
 
 def _encoded(shape: Shape[R], row: R) -> Sequence[Any]:

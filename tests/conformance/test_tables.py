@@ -230,6 +230,20 @@ async def test_a_value_that_cannot_be_stored_fails_its_caller_alone(
     assert len([row async for row in tables.scan(Alone)]) == 6
 
 
+async def test_an_unstorable_row_spoils_its_whole_versioned_batch_and_no_other(
+    tables: Tables,
+) -> None:
+    spoilt = [(Alone("b"), 1), (Alone(None), 1), (Alone("a"), 1), (Place("p", "t"), 1)]
+    results = await asyncio.gather(
+        tables.put_versioned(spoilt),
+        tables.put_versioned([(Alone("c"), 1)]),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], Unprocessable)
+    assert [row async for row in tables.scan(Alone)] == [Alone("c")]
+    assert [row async for row in tables.scan(Place)] == []
+
+
 async def test_a_cancelled_write_happens_whole_or_not_at_all(tables: Tables) -> None:
     writes = [
         asyncio.create_task(tables.put(Place(f"p{n}", "a", n), Place(f"p{n}", "b", n)))
