@@ -127,7 +127,8 @@ class Supervisor:
         Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
         where = self._where(registry_url, admin_port)
         home.write_state({**msgspec.to_builtins(where), "status": "starting"})
-        await self._until_ready(directory)
+        if not await self._until_ready(directory):
+            return
         self._ready = True
         home.write_state({**msgspec.to_builtins(where), "status": "ready"})
         ready(where)
@@ -199,8 +200,11 @@ class Supervisor:
             rules=str(self._rules()),
         )
 
-    async def _until_ready(self, directory: Directory) -> None:
-        """Waits until every process is registered, or the stop; `StagedoorError` after a while."""
+    async def _until_ready(self, directory: Directory) -> bool:
+        """Waits until every process is registered; False when told to stop before that.
+
+        `StagedoorError` says what is missing after a while.
+        """
         wanted: dict[str, int] = {}
         for spec in self._specs:
             wanted[spec.service] = wanted.get(spec.service, 0) + 1
@@ -212,13 +216,14 @@ class Supervisor:
                 if len(directory.instances(service)) < count
             ]
             if not missing:
-                return
+                return True
             if self._clock.monotonic() > give_up:
                 raise StagedoorError(
                     f"not ready after {READY_S:.0f} s: {', '.join(missing)};"
                     f" see {self._home.root / 'log'}/*.out"
                 )
             await self._clock.sleep(0.02)
+        return False
 
     async def _drain(self, fleet_: Fleet) -> None:
         self._ready = False
