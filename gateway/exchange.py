@@ -113,6 +113,7 @@ class Exchange(Request):
         self._parked: list[bytes] | None = None
         self._tried: tuple[str, ...] = ()
         self._head = b""
+        self._framing = Framing.NONE
         self._streamed = False
         self._done = False
         self._keep = False
@@ -549,9 +550,8 @@ class Exchange(Request):
         self.detail = why
         if self.outcome == "success":
             self.outcome = "origin_error"
-        downstream = self._downstream
         self._end(cut=True)
-        downstream.cut()
+        self._downstream.cut(reset=self._framing is Framing.CLOSE)
 
     def _end(self, *, cut: bool = False) -> None:
         if self._done:

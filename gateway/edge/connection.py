@@ -9,6 +9,8 @@ of it.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Protocol, cast
 
 from httptools import (
@@ -302,7 +304,7 @@ class EdgeConnection(asyncio.Protocol):
         method, _, rest = piece.partition(b" ")
         is_start = self._head_bytes == len(piece) and not self._method
         if not is_start or method == b"PRI" or "method" not in str(error) or not is_token(method):
-            raise _refusal(piece, error) from None
+            raise _refusal(str(error)) from None
         self._clear()
         self._head_bytes = len(piece)
         self._method = method
@@ -487,8 +489,11 @@ class EdgeConnection(asyncio.Protocol):
             self._phase = GONE
             self.transport.close()
 
-    def cut(self) -> None:
+    def cut(self, *, reset: bool = False) -> None:
         self._phase = GONE
+        if reset:
+            raw: socket.socket = self.transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def hand_over(self) -> bytes:
@@ -518,7 +523,7 @@ class _BodyOnly:
             self._connection.on_header(name, value)
 
 
-def _refusal(piece: bytes, error: HttpParserError) -> StagedoorError:
-    if piece.startswith(b"PRI ") or "version" in str(error):
+def _refusal(error: str) -> StagedoorError:
+    if "Pause on PRI" in error or "Invalid HTTP version" in error:
         return VersionNotSupported("only HTTP/1.1 and HTTP/1.0 are spoken here")
     return BadRequest(f"the request is malformed: {error}", code="framing")

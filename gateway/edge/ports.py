@@ -30,8 +30,11 @@ class Downstream(Protocol):
         """The answer is written: the next request, or the end of the connection."""
         ...
 
-    def cut(self) -> None:
-        """Ends the connection at once, so that no answer cut short looks whole."""
+    def cut(self, *, reset: bool = False) -> None:
+        """Ends the connection at once, so that no answer cut short looks whole.
+
+        `reset` where the connection's orderly end is what would make it look so.
+        """
         ...
 
     def hand_over(self) -> bytes:

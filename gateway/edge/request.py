@@ -155,6 +155,8 @@ class Request:
     def _note_coding(self, coding: bytes) -> None:
         if not self.is_11:
             raise BadRequest("transfer-encoding needs HTTP/1.1", code="framing")
+        if coding.lower().rpartition(b",")[2].strip() != b"chunked":
+            raise BadRequest("a transfer-encoding must end in chunked", code="framing")
         if coding.lower() != b"chunked":
             raise NotImplementedHere("the only transfer-encoding known here is chunked")
         self.length = CHUNKED
