@@ -18,6 +18,7 @@ from msgspec import Struct
 from chassis.discovery.registry import Instance
 
 _NO_LATENCY_YET_S = 0.0005
+_FADE_EVERY_S = 0.1
 
 
 class BalancerConfig(Struct, frozen=True):
@@ -33,7 +34,10 @@ class BalancerConfig(Struct, frozen=True):
 
 
 class Standing(Struct):
-    """What is known of one instance: live, read by the admin pages."""
+    """What is known of one instance: live, read by the admin pages.
+
+    `weight_s` is its latency faded by the time without news, worked out again from `weight_until`.
+    """
 
     instance: Instance
     in_flight: int = 0
@@ -43,6 +47,8 @@ class Standing(Struct):
     ejected: bool = False
     ejected_until: float = 0.0
     ejections: int = 0
+    weight_s: float = _NO_LATENCY_YET_S
+    weight_until: float = 0.0
 
 
 class Balancer:
@@ -83,7 +89,15 @@ class Balancer:
         if second >= first:
             second += 1
         one, other = choices[first], choices[second]
-        return one.instance if self._cost(one, now) <= self._cost(other, now) else other.instance
+        if now >= one.weight_until:
+            self._fade(one, now)
+        if now >= other.weight_until:
+            self._fade(other, now)
+        cost, other_cost = (
+            (one.in_flight + 1) * one.weight_s,
+            (other.in_flight + 1) * other.weight_s,
+        )
+        return one.instance if cost <= other_cost else other.instance
 
     def started(self, instance: Instance) -> None:
         """An attempt on `instance` begins."""
@@ -111,16 +125,20 @@ class Balancer:
         """Every instance's standing by id."""
         return self._by_id
 
-    def _cost(self, standing: Standing, now: float) -> float:
-        fade = math.exp((standing.seen - now) / self.config.decay_s)
-        latency = max(standing.latency_s * fade, _NO_LATENCY_YET_S)
-        return (standing.in_flight + 1) * latency
+    def _fade(self, standing: Standing, now: float) -> None:
+        faded = standing.latency_s * math.exp((standing.seen - now) / self.config.decay_s)
+        standing.weight_s = max(faded, _NO_LATENCY_YET_S)
+        standing.weight_until = now + _FADE_EVERY_S
 
     def _observe(self, standing: Standing, latency_s: float, now: float) -> None:
-        kept = math.exp((standing.seen - now) / self.config.decay_s)
-        mean = standing.latency_s * kept + latency_s * (1.0 - kept)
-        standing.latency_s = max(latency_s, mean) if latency_s > standing.latency_s else mean
+        mean = standing.latency_s
+        if latency_s < mean:
+            kept = math.exp((standing.seen - now) / self.config.decay_s)
+            latency_s += (mean - latency_s) * kept
+        standing.latency_s = latency_s
         standing.seen = now
+        standing.weight_s = max(latency_s, _NO_LATENCY_YET_S)
+        standing.weight_until = now + _FADE_EVERY_S
 
     def _adopt(self, instances: Sequence[Instance]) -> None:
         known = self._by_id

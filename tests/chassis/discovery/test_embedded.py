@@ -71,6 +71,18 @@ async def test_a_check_that_is_not_renewed_turns_critical_and_its_service_is_rea
     assert (await http.get("/catalog/services")).json() == {}
 
 
+async def test_registering_again_takes_the_old_checks_timer_away(http, clock):
+    await http.put("/agent/service/register", json=SERVICE)
+    await clock.advance(5)
+    await http.put("/agent/service/register", json=SERVICE)
+    before = index(await http.get("/health/service/test"))
+    for _ in range(40):
+        await clock.advance(5)
+        await http.put("/agent/check/pass/service:test-1")
+    assert await passing(http) == ["test-1"]
+    assert index(await http.get("/health/service/test")) == before
+
+
 async def test_a_check_without_a_status_starts_critical(http):
     await http.put("/agent/service/register", json=SERVICE | {"Check": {"TTL": "10s"}})
     assert await passing(http) == []
