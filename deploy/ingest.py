@@ -23,7 +23,7 @@ import msgspec
 from chassis.clock import Clock
 from chassis.errors import ConfigurationFault
 from chassis.storage import Tables, open_tables
-from microservices.catalog.model import Film, Note, Title, catalogue
+from microservices.catalog.model import Film, Note, Title, titles_from
 from microservices.catalog.store import ROWS as CATALOG_ROWS
 from microservices.catalog.store import write_titles
 from microservices.rights.model import default_windows
@@ -97,7 +97,7 @@ async def ingest(
     """Reads `source` and writes it; `ConfigurationFault` when the file is broken as a whole."""
     started = clock.monotonic()
     films = read_films(source)
-    made = catalogue(films)
+    made = titles_from(films)
     if not made.titles:
         raise _broken(source, "none of its rows is usable: " + made.notes[0].why)
     windows = [w for title in made.titles for w in default_windows(title.title_id, title.votes)]

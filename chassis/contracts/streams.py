@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
-from urllib.parse import quote
 
 from chassis.contracts.common import Device, Drm, DrmSystem, Track
 from chassis.contracts.wire import Call, Nothing, Wire
@@ -213,7 +213,11 @@ PATHWAYS = ("cdn-a", "cdn-b", "cdn-c")
 def steering_path(session_id: str, country: str = "", network: str = "") -> str:
     """Where the steering manifest of one session is served.
 
-    Everything that ranking needs stands in the path, so that no instance has to remember it.
+    Everything that ranking needs stands in the path, so that no instance has to remember it; what
+    cannot be a word of a path is left out.
     """
-    sid = "~".join(quote(part, safe="") for part in (session_id, country, network))
-    return f"/v1/steering/{sid.rstrip('~')}"
+    words = (_NOT_A_WORD.sub("", part)[:64] for part in (session_id, country, network))
+    return "/v1/steering/" + "~".join(words).rstrip("~")
+
+
+_NOT_A_WORD = re.compile(r"[^A-Za-z0-9._-]")

@@ -19,8 +19,8 @@ from chassis.contracts.titles import (
 )
 from chassis.errors import BadRequest, Forbidden
 from chassis.http.api import Api, Request
-from microservices.catalog.model import Title
-from microservices.catalog.store import CatalogStore, detail
+from microservices.catalog.model import Title, detail
+from microservices.catalog.store import CatalogStore
 
 PAGE = 20
 LARGEST_PAGE = 100

@@ -9,7 +9,7 @@ from microservices.catalog.store import ROWS, CatalogStore
 
 
 async def build(chassis: Chassis, *, tables: Tables | None = None) -> Service:
-    tables = tables or open_tables(chassis.settings.tables_url("catalog"))
+    tables = tables or open_tables(chassis.settings.tables_url(chassis.name))
     await tables.prepare(*ROWS)
     store = CatalogStore(tables, chassis.clock)
     await store.follower.refresh()

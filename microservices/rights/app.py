@@ -9,7 +9,7 @@ from microservices.rights.store import ROWS, RightsStore
 
 
 async def build(chassis: Chassis, *, tables: Tables | None = None) -> Service:
-    tables = tables or open_tables(chassis.settings.tables_url("rights"))
+    tables = tables or open_tables(chassis.settings.tables_url(chassis.name))
     await tables.prepare(*ROWS)
     store = RightsStore(tables, chassis.clock)
     await store.follower.refresh()
