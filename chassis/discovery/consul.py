@@ -20,6 +20,7 @@ from consul.check import Check
 from consul.exceptions import ACLDisabled, ACLPermissionDenied, ConsulException
 
 from chassis.clock import Clock
+from chassis.discovery import background
 from chassis.discovery.registry import DEFAULT_TTL_S, DEFAULT_WAIT_S, Instance, KeyValue
 from chassis.errors import Faulty, OriginFailure, StoreUnavailable
 
@@ -246,8 +247,7 @@ class ConsulRegistration:
             )
 
     def start(self, ended: Callable[[ConsulRegistration], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._renew(), name=f"lease of {self.instance.id}")
+        self._task = background.start(self._renew(), f"the lease of {self.instance.id}")
         self._task.add_done_callback(lambda _: ended(self))
 
     async def deregister(self) -> None:
@@ -261,8 +261,7 @@ class ConsulRegistration:
     async def stop(self) -> None:
         """Ends the heartbeats only."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await background.stop(self._task)
 
     @property
     def _check(self) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from chassis.clock import Clock, Timer
 from chassis.deadline import Deadline
+from chassis.discovery import background
 from chassis.discovery.registry import Instance, Registry
 from chassis.discovery.roster import Roster, RosterConfig
 from chassis.errors import NoInstances, StoreFailure
@@ -99,7 +100,7 @@ class _Watch:
         self._state = directory._state
         self._timer: Timer | None = None
         self._waiting: set[asyncio.Future[None]] = set()
-        self._task = asyncio.get_running_loop().create_task(self._follow(), name=f"watch {service}")
+        self._task = background.start(self._follow(), f"the watch of {service}")
 
     async def _follow(self) -> None:
         index, backoff = 0, _FIRST_BACKOFF_S
@@ -156,8 +157,7 @@ class _Watch:
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await background.stop(self._task)
 
 
 def _resolve(waiting: asyncio.Future[None]) -> None:

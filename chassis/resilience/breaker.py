@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, TypeVar
@@ -262,7 +262,7 @@ class _HalfOpen(_State, pybreaker.CircuitHalfOpenState):
         pybreaker.CircuitBreakerState.__init__(self, cb, name)
 
 
-_STATES: dict[str, type[_State]] = {
+_STATES: Mapping[str, type[_State]] = {
     CLOSED: _Closed,
     OPEN: _Open,
     HALF_OPEN: _HalfOpen,

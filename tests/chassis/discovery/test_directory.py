@@ -109,6 +109,15 @@ async def test_an_empty_answer_is_believed_only_after_the_grace_period(directory
     assert directory.instances("test") == ()
 
 
+async def test_a_watch_that_dies_of_a_defect_is_told_to_the_loop(directory, registry, clock):
+    told = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    registry.answers.put_nowait(RuntimeError("a defect"))
+    await clock.advance(0.1)
+    assert told == ["the watch of test ended by a defect"]
+
+
 async def test_subscribers_hear_every_swap_until_they_leave(directory, registry, clock):
     heard = []
     leave = directory.subscribe("test", heard.append)
