@@ -27,7 +27,8 @@ CAPACITY_BYTES = 256 << 20
 _SEGMENT_BYTES = 8 << 20
 _UNWRITTEN_BYTES = 16 << 20
 _CHUNK_BYTES = 512 << 10
-_BATCH = 1000
+_BATCH = 400  # about a millisecond of the loop's time
+_LINGER_S = 0.01  # so that events that come one by one share a delivery
 _BACKOFF_S = 0.05
 _BACKOFF_LIMIT_S = 2.0
 _HEADERS = (("content-type", CONTENT_TYPE.encode()),)
@@ -195,6 +196,7 @@ class Spool:
             self.fault = None
             if not moved:
                 await self._changed.wait()
+                await self._clock.sleep(_LINGER_S)
             return
 
     async def _deliver(self) -> int:

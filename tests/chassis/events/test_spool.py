@@ -196,6 +196,8 @@ async def test_while_the_log_is_down_events_wait_and_tries_grow_rarer(
     spool = Spool(tmp_path, log, clock)
     async with running(spool):
         await fill(spool, 3)
+        await until(lambda: spool.waiting == 3)
+        await clock.advance(0.01)
         await until(lambda: log.refused)
         assert str(spool.fault) == "the log is away"
         await clock.advance(60)
