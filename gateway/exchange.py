@@ -66,6 +66,7 @@ class Exchange(Request):
         "_headed_at",
         "_held",
         "_instance",
+        "_joined",
         "_keep",
         "_mark",
         "_more",
@@ -110,6 +111,7 @@ class Exchange(Request):
         self._instance: Instance | None = None
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
+        self._joined: Tunnel | None = None
         self._parked: list[bytes] | None = None
         self._tried: tuple[str, ...] = ()
         self._head = b""
@@ -496,8 +498,14 @@ class Exchange(Request):
         self._keep = False
         downstream.transport.write(response.interim(101, b"Switching Protocols", kept))
         window = self._gateway.window
-        tunnel = Tunnel(downstream.transport, transport, window, self._tunnel_ended)
-        tunnel.start(downstream.hand_over(), leftover)
+        self._joined = Tunnel(
+            downstream.transport, transport, window, self._half_ended, self._tunnel_ended
+        )
+        self._joined.start(downstream.hand_over(), leftover)
+
+    def _half_ended(self) -> None:
+        """The other half may go on for as long as an answer may stand still."""
+        self._gateway.stalls.enter(self, self._gateway.clock.monotonic())
 
     def _tunnel_ended(self, bytes_in: int, bytes_out: int) -> None:
         self.bytes_in, self.bytes_out = bytes_in, bytes_out
@@ -510,6 +518,9 @@ class Exchange(Request):
         """The rule's timeout has passed; an answer on its way only has to keep moving, and a body
         that we wait for is the listener's to time."""
         if self._done:
+            return
+        if self._joined is not None:
+            self._joined.close()
             return
         if self._more and not self._held and self.ready is not None:
             self.ready.timeouts.enter(self, now)
