@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from chassis.clock import Clock
-from chassis.errors import StoreUnavailable
+from chassis.errors import ConfigurationFault, StoreUnavailable
 from gateway.rules.build import RulesFault, build, content_hash
 from gateway.rules.history import History
 from gateway.rules.match import Snapshot
@@ -35,14 +35,27 @@ def _quiet(event: str, **fields: Any) -> None:
     """Where nobody listens."""
 
 
+def _anything(snapshot: Snapshot) -> None:
+    """Where every sound document can be served."""
+
+
 class LiveRules:
     """Follows a rules file: `snapshot` is always usable once `start` returned.
 
     A document that cannot serve changes nothing: `faults` says why, `snapshot` stays. `state` is
     the directory that keeps the versions; `say(event, **fields)` is told of every change.
+    `accept` may refuse a sound document that this process cannot serve, by `ConfigurationFault`.
     """
 
-    def __init__(self, file: Path, state: Path, clock: Clock, *, say: Say = _quiet) -> None:
+    def __init__(
+        self,
+        file: Path,
+        state: Path,
+        clock: Clock,
+        *,
+        say: Say = _quiet,
+        accept: Callable[[Snapshot], None] = _anything,
+    ) -> None:
         self.file = file
         self.history = History(state, clock)
         self.counters = Counters()
@@ -50,6 +63,7 @@ class LiveRules:
         """Of the newest document seen: its faults when it was refused, else its warnings."""
         self._clock = clock
         self._say = say
+        self._accept = accept
         self._snapshot: Snapshot | None = None
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._watch = FileWatch(file, clock, self._follow)
@@ -105,8 +119,16 @@ class LiveRules:
     def _build(self, text: bytes, author: str, why: str) -> tuple[Snapshot, list[Fault]]:
         folder = self.file.parent
         snapshot, warnings = build(text, self.file.name, self._clock, version=0, folder=folder)
+        self._check_acceptable(snapshot)
         version = self._record(text, author, why)
         return dataclasses.replace(snapshot, version=version), warnings
+
+    def _check_acceptable(self, snapshot: Snapshot) -> None:
+        try:
+            self._accept(snapshot)
+        except ConfigurationFault as fault:
+            name = self.file.name
+            raise RulesFault([Fault(name, 1, reason) for reason in fault.faults]) from fault
 
     def _record(self, text: bytes, author: str, why: str) -> int:
         """The version; when it cannot be kept the rules still change, and that is said."""

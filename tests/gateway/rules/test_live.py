@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from chassis.clock import SYSTEM
+from chassis.errors import ConfigurationFault
 from gateway.rules.build import RulesFault
 from gateway.rules.live import LiveRules
 
@@ -169,6 +170,20 @@ async def test_a_failing_listener_keeps_nobody_from_the_new_rules(live, file):
     file.write_text(GOOD % "three")
     await until(lambda: names(live) == ["three"], "the file is still followed")
     assert [event for event, _ in live.said].count("rules_listener_failed") == 2
+
+
+async def test_a_sound_document_that_this_process_cannot_serve_is_refused(file, tmp_path):
+    def accept(snapshot):
+        if "two" in snapshot.routes:
+            raise ConfigurationFault(["no registry is set"])
+
+    live = LiveRules(file, tmp_path / "state", SYSTEM, accept=accept)
+    await live.start()
+    with pytest.raises(RulesFault, match="no registry is set"):
+        await live.propose((GOOD % "two").encode(), author="me", why="")
+    assert names(live) == ["one"]
+    assert [version.version for version in live.history.versions()] == [1]
+    await live.close()
 
 
 async def test_closing_ends_the_watch(live):

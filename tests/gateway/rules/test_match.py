@@ -52,6 +52,14 @@ def test_among_equals_the_first_wins():
     assert among(equals[::-1]) == "device"
 
 
+def test_expressions_compete_by_conditions_and_order_wherever_their_literal_start_ends():
+    wide = ("wide", "{path_regex: '/.*'}")
+    narrow = ("narrow", "{path_regex: '/one/.*'}")
+    assert among([wide, narrow]) == "wide"
+    assert among([narrow, wide]) == "narrow"
+    assert among([wide, ("asked", "{path_regex: '/one/t.*', query: {q: '1'}}")]) == "asked"
+
+
 def among(rules):
     """Who wins a request that fits every condition used here."""
     snapshot = snapshot_of(
