@@ -13,6 +13,7 @@ from chassis import config, discovery
 from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
+from chassis.errors import ConfigurationFault
 from chassis.http.client import Client
 from chassis.http.transport import Transport
 from chassis.identity import Keyring, PassportSigner, Seal
@@ -26,6 +27,7 @@ from gateway.filters import Filter
 from gateway.observer import Observer
 from gateway.origins import NoDirectory, Origins
 from gateway.rules.live import LiveRules
+from gateway.rules.match import Snapshot
 from gateway.settings import Settings
 from gateway.verifiers import Verifiers
 from gateway.worker import VERSION, Worker
@@ -70,7 +72,11 @@ async def build(
         )
         listener = Listener(gateway, clock, settings.limits, networks(settings.trusted_proxies))
         live = LiveRules(
-            settings.rules, settings.root / "gateway" / "rules", clock, say=telemetry.log.say
+            settings.rules,
+            settings.root / "gateway" / "rules",
+            clock,
+            say=telemetry.log.say,
+            accept=_static_only if registry is None else _any,
         )
         close = stack.pop_all().aclose
         return Worker(settings, clock, telemetry, live, gateway, listener, registry, close)
@@ -107,6 +113,21 @@ def run_process(environ: Mapping[str, str]) -> None:
     """As one of the workers that a supervisor starts: settings from the environment."""
     settings = config.load(Settings, {**environ, "STAGEDOOR_REUSE_PORT": "true"})
     run(settings)
+
+
+def _any(snapshot: Snapshot) -> None:
+    """With a registry every cluster can serve."""
+
+
+def _static_only(snapshot: Snapshot) -> None:
+    """Without one, only those of static instances can."""
+    faults = [
+        f"cluster {name!r} asks for a service, but no registry is set: use --registry"
+        for name, cluster in snapshot.clusters.items()
+        if cluster.service is not None
+    ]
+    if faults:
+        raise ConfigurationFault(faults, what="the rules")
 
 
 def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
