@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 catalog = typer.Typer(no_args_is_help=True, help="The catalogue.")
 app.add_typer(catalog, name="catalog")
+rules = typer.Typer(no_args_is_help=True, help="The gateway's rules document.")
+app.add_typer(rules, name="rules")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 HomeOption = Annotated[
@@ -262,6 +264,83 @@ def catalog_ingest(
         _print_json(report.as_dict())
     else:
         say(report.as_text(every_note=report_all))
+
+
+@app.command()
+def gateway(
+    document: Annotated[Path, typer.Option("--rules", help="The rules document (YAML or JSON).")],
+    listen: Annotated[str, typer.Option(help="host:port for traffic.")] = "127.0.0.1:8080",
+    admin: Annotated[str, typer.Option(help="host:port for the admin API.")] = "127.0.0.1:9901",
+    registry: Annotated[str, typer.Option(help="consul://host:port, when rules need it.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Run the gateway alone, in front of anything that speaks HTTP."""
+    from gateway.app import run
+    from gateway.settings import Settings
+
+    run(
+        Settings(
+            rules=document, listen=listen, admin=admin, registry=registry, home=home.absolute()
+        )
+    )
+
+
+@rules.command("lint")
+def rules_lint(
+    document: Annotated[Path, typer.Argument(help="The rules document (YAML or JSON).")],
+    as_json: Json = False,
+) -> None:
+    """Check a document as the gateway would: every fault at once, with its line."""
+    from gateway.rules.build import check
+
+    _, faults = check(_read(document), str(document))
+    if as_json:
+        _print_json([str(fault) for fault in faults])
+    else:
+        say("\n".join(map(str, faults)) or f"{document}: no faults")
+    if any(not fault.warning for fault in faults):
+        raise SystemExit(1)
+
+
+@rules.command("explain")
+def rules_explain(
+    method: Annotated[str, typer.Argument(help="GET, POST, …")],
+    url: Annotated[str, typer.Argument(help="A path, or a whole URL when the host matters.")],
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="NAME: VALUE")] = None,
+    document: Annotated[
+        Path | None, typer.Option("--rules", help="Default: the running system's rules.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Say which rule wins for a request, and why each near miss did not."""
+    from gateway.rules.build import build
+    from gateway.rules.explain import explain, request_of
+
+    file = document or home / "rules.yaml"
+    headers = dict(_header(text) for text in header or [])
+    snapshot, _ = build(_read(file), str(file), SYSTEM, version=0)
+    told = explain(snapshot, request_of(method, url, headers=headers))
+    if as_json:
+        _print_json(told)
+    else:
+        say(f"{told.request}: {told.winner or 'no rule (404)'}: {told.because}; {told.action}")
+        for miss in told.misses:
+            say(f"  not {miss.rule}: {'; '.join(miss.reasons)}")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as fault:
+        raise ConfigurationFault([f"{file}: {fault.strerror}"], what="the rules document") from None
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ConfigurationFault([f"{text!r}: write NAME: VALUE"], what="--header")
+    return name.strip(), value.strip()
 
 
 def say(text: str) -> None:
