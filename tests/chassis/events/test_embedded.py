@@ -150,6 +150,17 @@ async def test_a_waiting_consumer_polls_by_the_clock(log: EmbeddedLog, clock: Ma
     await consumer.close()
 
 
+async def test_what_this_process_produces_needs_no_poll(log: EmbeddedLog) -> None:
+    consumer = log.consumer("g", ["plays"])
+    await consumed(consumer)
+    waiting = asyncio.create_task(consumer.consume(1, 10.0))
+    await asyncio.sleep(0)
+    await log.produce(plays(1))
+    async with asyncio.timeout(5):
+        assert len(await waiting) == 1
+    await consumer.close()
+
+
 async def test_a_disk_that_refuses_appends_nothing_and_recovers(log: EmbeddedLog) -> None:
     await log.produce(plays(10))
     huge = [Message("plays", b"k", b"x" * 900_000)]

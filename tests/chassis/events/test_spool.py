@@ -101,6 +101,44 @@ async def test_what_was_delivered_is_not_repeated_after_a_restart(
     await second.close()
 
 
+async def test_a_segment_after_everything_was_delivered_is_not_taken_for_delivered(
+    tmp_path: Path, log: ScriptedLog
+) -> None:
+    first = Spool(tmp_path, log)
+    await fill(first, 3)
+    async with running(first):
+        assert await drained(first)
+    await first.close()
+    second = Spool(tmp_path, log)
+    await fill(second, 3, first=3)
+    await second.close()
+    third = Spool(tmp_path, log)
+    async with running(third):
+        assert await drained(third)
+    assert [seq_of(message) for message in log.messages] == [0, 1, 2, 3, 4, 5]
+    await third.close()
+
+
+async def test_a_segment_that_a_crash_kept_from_being_removed_is_not_repeated(
+    tmp_path: Path, log: ScriptedLog
+) -> None:
+    first = Spool(tmp_path, log, capacity_bytes=4000)
+    await fill(first, 6, pad=200)
+    kept = segments(tmp_path)[0]
+    body = kept.read_bytes()
+    async with running(first):
+        assert await drained(first)
+    await fill(first, 1, first=6)
+    await first.close()
+    kept.write_bytes(body)
+    second = Spool(tmp_path, log)
+    assert second.waiting == 1
+    async with running(second):
+        assert await drained(second)
+    assert [seq_of(message) for message in log.messages] == list(range(7))
+    await second.close()
+
+
 @pytest.mark.parametrize("cursor", [b"", b"garbage", b"\x00" * 42, b"9" * 10])
 async def test_a_lost_cursor_repeats_and_never_skips(
     tmp_path: Path, log: ScriptedLog, cursor: bytes
