@@ -8,7 +8,7 @@ the attempt: nothing is cancelled for it and nothing is wrapped around an await.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
 from chassis.clock import Clock, Timer
@@ -110,17 +110,13 @@ class Attempt:
     ) -> int:
         """Returns what is missing of `length`."""
         left = length
-        source = aiter(pieces)
-        try:
-            async for piece in source:
-                if self._connection is None:
-                    return 0
-                left = _less(left, len(piece))
-                data = framing.chunk(piece) if length == framing.CHUNKED else piece
-                if not self._connection.send(data):
-                    await self._room(room)
-        finally:
-            await _close(source)
+        async for piece in pieces:
+            if self._connection is None:
+                return 0
+            left = _less(left, len(piece))
+            data = framing.chunk(piece) if length == framing.CHUNKED else piece
+            if not self._connection.send(data):
+                await self._room(room)
         return left
 
     def _finish(self, length: int) -> None:
@@ -223,8 +219,6 @@ class Attempt:
         """Nobody cares any more: the connection goes back, or is closed amid an answer."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            if not self.ended:
-                connection.abort()
             self._pool.give(connection)
         if self._timer is not None:
             self._timer.cancel()
@@ -304,12 +298,6 @@ class RoomTimeout:
 
     def start(self, attempt: Attempt) -> Timer:
         return attempt.expire(self.clock, self.seconds, self.failure)
-
-
-async def _close(source: AsyncIterator[bytes]) -> None:
-    """An abandoned generator gets to its `finally` now, not when it is collected."""
-    if isinstance(source, AsyncGenerator):
-        await source.aclose()
 
 
 def _less(left: int, size: int) -> int:

@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
         self._sent = False
         self.reusable = False
         self.uses += 1
-        if self._is_over():
+        if self._closed or self._transport.is_closing():
             asyncio.get_running_loop().call_soon(self._fail_start, receiver)
             return True
         self._sent = True
@@ -306,11 +306,14 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._ended:
             return
-        status = self._parser.get_status_code()
+        parser = self._parser
+        status = parser.get_status_code()
         if status < 200 and status != 101:
             self._tell_interim(status)
             return
-        self._judge(status)
+        plain = parser.should_keep_alive() and self._coding is None and not self._head_only
+        if not plain or self._fed > HEAD_LIMIT:
+            self._judge(status)
         self._headed = True
         if status == 101:
             return
@@ -353,14 +356,12 @@ class Connection(asyncio.Protocol):
         self._reason = b""
 
     def _judge(self, status: int) -> None:
-        """Raises `OriginGarbled` for what llhttp lets pass; cheap for the plain case."""
+        """Raises `OriginGarbled` for what llhttp lets pass."""
         if self._fed > HEAD_LIMIT:
             self._check_size()
         parser = self._parser
-        usual = parser.should_keep_alive()
-        if self._coding is not None:
-            usual = usual and self._coding == b"chunked" and parser.get_http_version() == "1.1"
-        if not usual or self._head_only:
+        chunked = self._coding == b"chunked" and parser.get_http_version() == "1.1"
+        if self._head_only or not chunked or not parser.should_keep_alive():
             self._judge_unusual(status)
 
     def _check_size(self) -> None:
@@ -385,7 +386,8 @@ class Connection(asyncio.Protocol):
             self._doubtful = self._doubtful or not data.endswith(_HEAD_END)
             self._parser = httptools.HttpResponseParser(self)
         if self._may_go_on():
-            self.resume()
+            if self._paused:
+                self.resume()
             self.reusable = True
         else:
             self._close()

@@ -156,6 +156,22 @@ async def test_an_early_answer_stops_the_body_and_the_connection_is_not_kept() -
         await eventually(lambda: peer.connections[0].ended)
 
 
+async def test_an_early_answer_does_not_wait_for_a_body_that_does_not_come() -> None:
+    closed = asyncio.Event()
+
+    async def stuck() -> AsyncIterator[bytes]:
+        try:
+            yield b"x"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with Scripted([Reads(), Sends(refused)]) as peer:
+        assert (await Client().request("PUT", url(peer), body=stuck())).status == 413
+        await asyncio.wait_for(closed.wait(), 5)
+
+
 async def test_both_directions_stream_at_once() -> None:
     echoed: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -344,6 +360,16 @@ async def test_a_post_that_may_have_been_read_is_sent_once(ending: Step) -> None
         with pytest.raises(OriginReset) as failed:
             await kept_then_ended(peer, client, go, "POST")
         assert failed.value.sent and peer.received.count(b"POST") == 1
+
+
+async def test_an_answer_that_has_begun_is_not_asked_for_again() -> None:
+    first: list[Step] = [Reads(), Sends(OK), Reads(), Sends(OK[:-1]), Closes()]
+    async with Scripted(first, answers()) as peer:
+        client = Client()
+        await client.request("GET", url(peer))
+        with pytest.raises(OriginReset):
+            await client.request("GET", url(peer))
+        assert len(peer.connections) == 1
 
 
 async def test_a_new_connection_that_ends_is_not_tried_again() -> None:

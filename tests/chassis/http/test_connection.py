@@ -200,7 +200,12 @@ def test_bytes_behind_the_answer_end_the_connection_but_not_the_answer(
 
 
 @pytest.mark.parametrize(
-    "head", [b"Content-Length: 2\r\n\r\nok", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+    "head",
+    [
+        b"Content-Length: 2\r\n\r\nok",
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5",
+    ],
 )
 def test_a_body_behind_a_head_answer_ends_the_connection(head: bytes) -> None:
     connection, transport, recorder = asked(b"HEAD")

@@ -278,6 +278,20 @@ async def test_a_waiter_that_leaves_with_a_connection_in_hand_passes_it_on() -> 
         await pool.close()
 
 
+async def test_a_waiter_whose_connection_ends_on_the_way_gets_another() -> None:
+    async with Scripted(answers()) as peer:
+        pool = pool_of(peer, connections=1, wait_s=5)
+        connection = await pool.connect()
+        waiting = asyncio.create_task(pool.connect())
+        await eventually(lambda: pool.waiting == 1)
+        pool.give(connection)
+        connection.abort()
+        given = await waiting
+        assert given is not connection and given.reusable
+        pool.give(given)
+        await pool.close()
+
+
 async def test_no_place_is_lost_however_callers_leave() -> None:
     choose = random.Random(7)
     async with Scripted(answers()) as peer:
