@@ -9,6 +9,7 @@ provably was not processed goes to another instance once, inside the same timeou
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Generic
 
 import msgspec
@@ -36,6 +37,9 @@ from chassis.resilience import BreakerConfig, Policy, TimerWheel, policy
 from chassis.telemetry import TRACEPARENT, Telemetry, Trace
 
 ANSWER_LIMIT = 16 << 20
+
+Ask = Callable[[Req, Context], Awaitable[Ans]]
+"""What awaits like a `Peer`: the shape in which services take the calls they make."""
 
 
 class Peers:
