@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
+from chassis.clock import ManualClock
 from chassis.http.pool import PoolLimits
 from chassis.http.pools import Pools
 from chassis.http.transport import Transport
@@ -210,16 +211,15 @@ async def test_a_peer_that_stops_reading_is_a_write_timeout(make: Make) -> None:
 
 async def test_a_long_upload_is_no_read_timeout() -> None:
     """The read timeout begins when the request has been sent."""
-    go = asyncio.Event()
+    clock = ManualClock()
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(0.1)
-        go.set()
+        clock.tick(60)
 
     async with Scripted([Reads(b"0\r\n\r\n"), Sends(OK)]) as peer:
-        timeout = httpx.Timeout(5, read=0.05)
-        async with httpx.AsyncClient(transport=Transport(), timeout=timeout) as client:
+        transport = Transport(clock=clock)
+        async with httpx.AsyncClient(transport=transport, timeout=5) as client:
             assert (await client.put(base(peer), content=slow())).status_code == 200
 
 
