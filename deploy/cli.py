@@ -129,7 +129,7 @@ def kill(
 
 @app.command()
 def demo(
-    title: Annotated[str, typer.Option(help="Words of the film's title.")] = "the dark knight",
+    title: Annotated[str, typer.Option(help="Words of the film's title.")] = "inception",
     country: Annotated[str, typer.Option(help="Where the member lives.")] = "US",
     home: HomeOption = DEFAULT_HOME,
     as_json: Json = False,

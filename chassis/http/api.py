@@ -414,7 +414,8 @@ def _convert(operation: Operation, raw: Mapping[str, str]) -> Mapping[str, Any]:
 
 def _problem(failure: StagedoorError) -> Reply:
     status, headers, body = problem(failure)
-    kept = [(name, value) for name, value in headers if name.lower() != b"content-type"]
+    ours = (b"content-type", b"content-length")
+    kept = [(name, value) for name, value in headers if name.lower() not in ours]
     return Reply(body, status, b"application/problem+json", kept)
 
 

@@ -28,7 +28,7 @@ async def first_play(url: str) -> None:
     member = Member(url, SYSTEM)
     try:
         await member.sign_up()
-        title = await member.find("the dark knight")
+        title = await member.find("inception")
         response = await member.play(title["title_id"], "bench")
         if response.status_code != 200:
             raise SystemExit(f"the first play answered {response.status_code}: {response.text}")

@@ -51,7 +51,7 @@ def under_way(system: System, load: subprocess.Popen[str]) -> None:
 
 
 def healthy_again(system: System) -> bool:
-    done = system.stagedoor("play", "the dark knight")
+    done = system.stagedoor("play", "inception")
     return done.returncode == 0 and json.loads(done.stdout)["degraded"] == []
 
 
