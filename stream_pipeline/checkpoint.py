@@ -82,7 +82,8 @@ class Checkpoint:
         return len(records)
 
     def due(self) -> bool:
-        return self._sink.due(self._clock.monotonic()) <= 0
+        """Whether `finish` has something to do."""
+        return bool(self._flushed) or self._sink.due(self._clock.monotonic()) <= 0
 
     async def finish(self, *, everything: bool = False) -> None:
         """Steps 5 to 7. After a failure: repeat it, or `restart`."""
@@ -173,6 +174,7 @@ class Checkpoint:
     async def _seek(self, partitions: frozenset[Partition]) -> None:
         sources = [self._sources[one] for one in sorted(partitions)]
         known = await self._sink.resume(sources)
+        self._flushed |= known  # the hint may be older: a crash can come between the two
         for source in sources:
             at = known.get(source)
             if at is None:
@@ -185,6 +187,7 @@ class Checkpoint:
             source = self._sources.pop(one, None)
             if source is not None:
                 self._measures.left(source)
+                self._flushed.pop(source, None)
 
     def _forget(self) -> None:
         self._sink.forget()
