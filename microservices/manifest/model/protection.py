@@ -57,9 +57,9 @@ def _playready_object(kid: uuid.UUID) -> bytes:
 
 
 def key_uri(system: DrmSystem, kid: uuid.UUID) -> str:
-    """What the URI of an HLS key tag holds for this system."""
+    """What the URI of an HLS key tag holds for this system: no two keys have the same."""
     if system == "clearkey":
-        return LICENCE_URL
+        return f"{LICENCE_URL}?kid={kid.hex}"
     if system == "playready":
         encoded = base64.b64encode(_playready_object(kid)).decode()
         return f"data:text/plain;charset=UTF-16;base64,{encoded}"

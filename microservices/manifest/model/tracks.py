@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,15 +32,19 @@ class Named(NamedTuple):
 
 
 def named(kind: str, tracks: Sequence[Track]) -> tuple[Named, ...]:
-    """The tracks under unique names such as `audio-en` and `text-en-sdh`."""
-    taken: dict[str, Named] = {}
-    for track in tracks:
-        role = "" if track.role == "main" else f"-{track.role}"
-        name = f"{kind}-{track.language}{role}"
-        if name in taken:
-            name = f"{name}-{len(taken)}"
-        taken[name] = Named(name, track, _label(track))
-    return tuple(taken.values())
+    """The tracks under unique names such as `audio-en` and `text-en-sdh`, and unique labels."""
+    seen: Counter[tuple[str, str]] = Counter()
+    return tuple(_named(kind, track, seen) for track in tracks)
+
+
+def _named(kind: str, track: Track, seen: Counter[tuple[str, str]]) -> Named:
+    same = (track.language, track.role)
+    seen[same] += 1
+    role = "" if track.role == "main" else f"-{track.role}"
+    name, label = f"{kind}-{track.language}{role}", _label(track)
+    if seen[same] > 1:
+        name, label = f"{name}-{seen[same]}", f"{label} {seen[same]}"
+    return Named(name, track, label)
 
 
 def _label(track: Track) -> str:
