@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,19 @@ _ARTWORK_KINDS = ("poster", "backdrop")
 _SHARED = ("audio", "captions", "hdr", "codecs", "genre", "setting", "director")
 
 
+class _Listed(NamedTuple):
+    """A title as searches compare it: folded, in the order of votes."""
+
+    title_id: str
+    name: str
+    genre: str
+    maturity: int
+
+
+def _listed(title: Title) -> _Listed:
+    return _Listed(title.title_id, fold(title.name), title.genre.casefold(), int(title.maturity))
+
+
 class Catalogue:
     """One generation of all titles, ready to be asked. Never changes."""
 
@@ -34,7 +47,7 @@ class Catalogue:
         ordered = sorted(_shared(titles), key=lambda title: (-title.votes, title.title_id))
         self._titles = {title.title_id: title for title in ordered}
         self._summaries = {title.title_id: _summary(title) for title in ordered}
-        self._folded = {title.title_id: fold(title.name) for title in ordered}
+        self._listed = [_listed(title) for title in ordered]
         self._series = _by_series(episodes)
         self._episodes = {e.episode_id: e for series in self._series.values() for e in series}
         self._playables = {title.title_id: self._playable(title, None) for title in ordered}
@@ -107,15 +120,16 @@ class Catalogue:
         )
 
     def _find(self, words: str, genre: str, maturity: Maturity) -> list[str]:
-        wanted = words.split()
-        found = [
-            title_id
-            for title_id, title in self._titles.items()
-            if title.maturity <= maturity
-            and (not genre or title.genre.casefold() == genre.casefold())
-            and all(word in self._folded[title_id] for word in wanted)
-        ]
-        return sorted(found, key=lambda one: not self._folded[one].startswith(words))
+        listed = self._listed
+        if maturity < Maturity.ADULTS:
+            listed = [one for one in listed if one.maturity <= maturity]
+        if genre:
+            listed = [one for one in listed if one.genre == genre.casefold()]
+        for word in words.split():
+            listed = [one for one in listed if word in one.name]
+        if words:
+            listed = sorted(listed, key=lambda one: not one.name.startswith(words))
+        return [one.title_id for one in listed]
 
     def _episode(self, episode_id: str, *, of: str | None = None) -> Episode:
         episode = self._episodes.get(episode_id)
