@@ -121,7 +121,7 @@ class Exchange(Request):
         self._keep = False
         self._held = False
         self._headed_at = 0.0
-        self._mark = (0, 0)
+        self._mark: tuple[int, int] | None = None
         self.ready: ReadyRoute | None = None
         self.version = 0
         self.trace: Trace | None = None
@@ -505,6 +505,7 @@ class Exchange(Request):
 
     def _half_ended(self) -> None:
         """The other half may go on for as long as an answer may stand still."""
+        self._mark = (0, 0)
         self._gateway.stalls.enter(self, self._gateway.clock.monotonic())
 
     def _tunnel_ended(self, bytes_in: int, bytes_out: int) -> None:
@@ -572,11 +573,13 @@ class Exchange(Request):
         ready = self.ready
         if ready is not None:
             ready.timeouts.leave(self)
-        gateway.stalls.leave(self)
+        if self._mark is not None:
+            gateway.stalls.leave(self)
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        self._give_back(is_complete=False, status=self.outcome)
+        if self._instance is not None:
+            self._give_back(is_complete=False, status=self.outcome)
         gateway.in_flight.now -= 1
         gateway.observer.ended(self, gateway.clock.monotonic())
         if not cut and self.status != CLIENT_GONE:

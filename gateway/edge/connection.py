@@ -97,6 +97,7 @@ class EdgeConnection(asyncio.Protocol):
         "_head_bytes",
         "_held",
         "_interrupted",
+        "_is_slow",
         "_left",
         "_limits",
         "_mark",
@@ -129,6 +130,7 @@ class EdgeConnection(asyncio.Protocol):
         self._aside = b""
         self._pumping = False
         self._choked = False
+        self._is_slow = False
         self._held = False
         self._reading = True
         self._served = 0
@@ -219,9 +221,12 @@ class EdgeConnection(asyncio.Protocol):
 
     def _after_reading(self) -> None:
         phase = self._phase
+        if phase == ANSWERING and self._reading and not self._aside and not self._held:
+            return
         if phase == START and not self._aside:
             self._waits.idle.enter(self, self._owner.clock.monotonic())
-        elif phase <= HEAD and self not in self._waits.heads:
+        elif phase <= HEAD and not self._is_slow:
+            self._is_slow = True
             self._waits.heads.enter(self, self._owner.clock.monotonic())
         self._set_reading()
 
@@ -373,7 +378,9 @@ class EdgeConnection(asyncio.Protocol):
         length = exchange.length
         self.exchange = exchange
         self._interrupted = exchange.asks_upgrade and length != 0
-        self._waits.heads.leave(self)
+        if self._is_slow:
+            self._is_slow = False
+            self._waits.heads.leave(self)
         if length == CHUNKED:
             self._phase = CHUNKS
         elif length:
