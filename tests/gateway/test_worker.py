@@ -227,6 +227,25 @@ async def test_rules_that_name_a_service_need_a_registry(tmp_path: Path) -> None
             pass
 
 
+async def test_a_live_change_that_needs_a_registry_leaves_the_rules_in_place(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "rules.yaml"
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, one_rule(upstream.port)) as worker,
+        Raw(worker.port) as client,
+    ):
+        before = worker.gateway.serving
+        file.write_text(one_rule(1).replace('instances: ["127.0.0.1:1"]', "service: catalog"))
+        await eventually(lambda: worker.live.counters.refused == 1)
+        assert worker.gateway.serving is before
+        file.write_text("rules: [{name: r, reply: {status: 418}}]")
+        await eventually(lambda: worker.gateway.serving is not before)
+        client.send(GET)
+        assert status_of((await client.answer())[0]) == 418
+
+
 async def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
