@@ -287,6 +287,8 @@ async def test_what_is_no_refresh_token_is_401(tmp_path: Path, token: str) -> No
 async def test_signing_in_again_ends_the_devices_earlier_family(tmp_path: Path) -> None:
     async with signed_up(tmp_path) as service:
         first, second = await service.sign_in(), await service.sign_in()
+        assert not (await service.introspect(first)).active
+        assert (await service.introspect(second)).active
         assert (await service.refresh(first["refresh_token"])).json()["code"] == "refresh_invalid"
         assert (await service.refresh(second["refresh_token"])).status_code == 200
 
@@ -387,17 +389,6 @@ async def test_guessing_user_codes_is_limited(tmp_path: Path) -> None:
         assert [one.status_code for one in statuses] == [404] * 10 + [429]
 
 
-async def test_expired_device_codes_are_swept(tmp_path: Path) -> None:
-    clock = ManualClock()
-    async with identity(tmp_path, clock) as service:
-        await service.post("/v1/device_code", {"device_type": "tv"})
-        sweeping = asyncio.ensure_future(service.client.service.background[1]())
-        await clock.advance(720)
-        sweeping.cancel()
-        answer = await service.token(grant_type="device_code", device_code="any")
-        assert answer.json()["error"] == "expired_token"
-
-
 async def test_the_next_key_is_published_before_it_signs(tmp_path: Path) -> None:
     clock = ManualClock()
     async with signed_up(tmp_path, clock) as service:
@@ -479,3 +470,11 @@ async def test_a_senseless_token_request_is_400(tmp_path: Path, body: dict[str, 
         answer = await service.post("/v1/token", body)
         assert answer.status_code == 400
         assert answer.json()["detail"]
+
+
+async def test_without_overrides_it_asks_the_real_peers(tmp_path: Path) -> None:
+    """Nobody is registered here, so the first step that needs a peer says so."""
+    async with in_process("identity", build, tmp_path, cost=CHEAP) as client:
+        stuck = await client.rest("POST", "/v1/accounts", ADA, passport=None)
+        assert (stuck.status_code, stuck.json()["code"]) == (503, "dependency")
+        assert (stuck.json()["step"], stuck.json()["reason"]) == ("membership", "no_instances")

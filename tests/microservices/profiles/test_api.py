@@ -152,6 +152,20 @@ async def test_a_forged_pin_token_proves_nothing(tmp_path: Path, forged: str) ->
         assert (answer.status_code, answer.json()["code"]) == (403, "pin_required")
 
 
+async def test_a_pin_token_of_another_account_or_purpose_proves_nothing(tmp_path: Path) -> None:
+    async with profiles(tmp_path) as client:
+        ada = await add(client, name="Ada", pin="1234")
+        path, seal = f"/v1/profiles/{ada['profile_id']}", client.chassis.seal
+        own = PinToken(account_id="a1", profile_id=ada["profile_id"])
+        foreign = PinToken(account_id="a2", profile_id=ada["profile_id"])
+        for token in (
+            seal.seal("pin", foreign, ttl_s=60),
+            seal.seal("entitlement", own, ttl_s=60),
+        ):
+            answer = await client.rest("PATCH", path, {"pin": None, "pin_token": token})
+            assert (answer.status_code, answer.json()["code"]) == (403, "pin_required")
+
+
 async def test_no_answer_and_no_log_line_shows_a_pin_or_its_hash(tmp_path: Path) -> None:
     async with profiles(tmp_path) as client:
         made = await add(client, name="Ada", pin="7391")
