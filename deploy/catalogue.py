@@ -7,9 +7,9 @@ from pathlib import Path
 
 from chassis.clock import Clock
 from chassis.storage import open_tables
+from chassis.storage.generations import generation
 from deploy.ingest import FILMS, IngestReport, ingest
-from microservices.catalog.model import Title
-from microservices.catalog.store import ROWS
+from microservices.catalog.store import GENERATION, ROWS
 
 
 async def fill_when_empty(root: Path, clock: Clock, say: Callable[[str], None]) -> None:
@@ -33,14 +33,13 @@ async def fill(
 
 
 async def _is_empty(url: str) -> bool:
+    """Whether no ingest was ever completed: one that was cut short raised no generation."""
     tables = open_tables(url)
     try:
         await tables.prepare(*ROWS)
-        async for _ in tables.scan(Title):
-            return False
+        return await generation(tables, GENERATION) == 0
     finally:
         await tables.close()
-    return True
 
 
 def _url(root: Path, service: str) -> str:

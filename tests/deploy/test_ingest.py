@@ -137,6 +137,21 @@ async def test_ingesting_again_changes_nothing_but_the_generation(shelf: Shelf) 
     assert (again.generation, again.absent) == (2, 0)
 
 
+async def test_an_interrupted_ingest_is_not_announced_and_the_next_one_completes_it(
+    shelf: Shelf,
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total - 1_000:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        await ingest(FILMS, shelf.catalog, shelf.rights, ManualClock(), stop)
+    assert 0 < len(await shelf.titles()) < 3_200
+    assert await shelf.generation() == 0
+    await shelf.ingest(FILMS)
+    assert (len(await shelf.titles()), await shelf.generation()) == (3_200, 1)
+
+
 async def test_a_list_that_lacks_earlier_titles_leaves_them_and_says_so(shelf: Shelf) -> None:
     await shelf.ingest_text(HEADER, ROW, "Other,2000-01-01,R,100,,,,,")
     report = await shelf.ingest_text(HEADER, ROW)

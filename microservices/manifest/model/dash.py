@@ -17,7 +17,12 @@ from microservices.manifest.model.tracks import audio_codec, audio_kbps, named
 
 _CENC = "urn:mpeg:cenc:2013"
 _MP4_PROTECTION = "urn:mpeg:dash:mp4protection:2011"
-_DASH_ROLES = {"main": "main", "sdh": "caption", "description": "description"}
+_DASH_ROLES = {
+    "main": "main",
+    "sdh": "caption",
+    "description": "description",
+    "forced": "forced-subtitle",
+}
 _HDR_PROPERTIES = (("ColourPrimaries", 9), ("TransferCharacteristics", 16))
 
 

@@ -290,6 +290,23 @@ def test_an_mpd_says_what_players_choose_by() -> None:
     assert [one.lang for one in audio] == ["en", "pt-BR", "en"]
 
 
+def test_dash_tracks_say_their_role_and_label() -> None:
+    root = check_mpd(mpd(claims(), BASES))
+    told = [
+        (one.get("contentType"), one.findtext("{*}Label"), role.get("value"))
+        for one in root.findall(".//{*}AdaptationSet")
+        if one.get("contentType") != "video" and (role := one.find("{*}Role")) is not None
+    ]
+    assert told == [
+        ("audio", "English", "main"),
+        ("audio", "pt-BR", "main"),
+        ("audio", "English (audio description)", "description"),
+        ("text", "English", "main"),
+        ("text", "English (SDH)", "caption"),
+        ("text", "Français (forced)", "forced-subtitle"),
+    ]
+
+
 def test_dash_steering_stands_in_the_service_description() -> None:
     root = check_mpd(mpd(claims(), BASES))
     steering = root.find("{*}ServiceDescription/{*}ContentSteering")
