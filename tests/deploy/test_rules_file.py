@@ -11,7 +11,7 @@ from gateway.rules.explain import request_of
 
 FILE = Path(deploy.__file__).parent / "rules.yaml"
 
-PUBLIC = {"token", "accounts", "issuer-documents", "manifests", "steering"}
+PUBLIC = {"token", "accounts", "device-code", "issuer-documents", "manifests", "steering"}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,8 @@ def test_every_rule_has_a_timeout_and_every_body_a_limit(snapshot):
         ("POST /v1/play", "play_api"),
         ("POST /v1/play/sessions/s1/heartbeat", "sessions"),
         ("DELETE /v1/play/sessions/s1", "sessions"),
+        ("GET /v1/play/sessions", "sessions"),
+        ("POST /v1/device_code", "identity"),
         ("GET /v1/manifests/a.b.c.m3u8", "manifest"),
         ("GET /v1/steering/s1", "steering"),
         ("POST /v1/licence", "licence"),
