@@ -26,7 +26,7 @@ def passport_of(claims: Claims) -> Passport:
         country=_text(values, "country"),
         maturity=maturity if isinstance(maturity, int) else None,
         scopes=claims.scopes,
-        auth=_text(values, "auth") or "password",
+        auth=_text(values, "amr") or "password",
         token_id=_text(values, "jti") or "",
     )
 
