@@ -170,6 +170,7 @@ class ProvisionalLeases:
             acquired_at=now,
             expires_at=now + PROVISIONAL_TTL_S,
             provisional=True,
+            max_streams=request.max_streams,
         )
 
     def withdraw(self, lease: Lease) -> None:
