@@ -101,7 +101,11 @@ def moved(
     session_id: str,
     now_ms: int,
 ) -> PlayerEvent:
-    """The seek that sets a bookmark, in a session of its own: it is newer than all before it."""
+    """The seek that sets a bookmark, in a session of its own.
+
+    It is newer than the one before it even where that one's device runs ahead of our clock.
+    """
+    newer_ms = max(now_ms, row.session_started_ms + 1 if row is not None else 0)
     duration = change.duration_ms or (row.duration_ms if row is not None else 0)
     if not 0 < len(title_id) <= TITLE_LIMIT or not title_id.isprintable():
         raise BadRequest(f"a title's id has 1 to {TITLE_LIMIT} printable characters")
@@ -119,7 +123,7 @@ def moved(
         title_id=title_id,
         episode_id=row.episode_id if row is not None else None,
         at_ms=now_ms,
-        session_started_ms=now_ms,
+        session_started_ms=newer_ms,
         position_ms=change.position_ms,
         duration_ms=duration,
         device_id=passport.device_id,

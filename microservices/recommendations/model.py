@@ -94,12 +94,16 @@ def _qualities(titles: Sequence[Summary]) -> dict[str, float]:
     }
 
 
-def trending(partials: Iterable[TrendingPartial], now_ms: int) -> list[str]:
-    """Titles by decayed starts at `now_ms`, over all partials of a country, highest first."""
+def trending(partials: Sequence[TrendingPartial]) -> list[str]:
+    """Titles by decayed starts over all partials of a country, highest first.
+
+    All are seen from the newest landmark: as time goes on every weight shrinks alike.
+    """
+    newest = max((partial.landmark_ms for partial in partials), default=0)
     sums: dict[str, float] = {}
     for partial in partials:
-        half_lives = (now_ms - partial.landmark_ms) / (partial.half_life_s * 1000)
-        factor = 2.0 ** -max(-500.0, min(500.0, half_lives))
+        half_lives = (newest - partial.landmark_ms) / (partial.half_life_s * 1000)
+        factor = 2.0 ** -min(1_000.0, half_lives)
         for title_id, score in partial.scores.items():
             sums[title_id] = sums.get(title_id, 0.0) + score * factor
     return sorted(sums, key=lambda one: (-sums[one], one))

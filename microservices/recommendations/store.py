@@ -74,7 +74,6 @@ class ViewStore:
 
     def __init__(self, views: Tables, clock: Clock) -> None:
         self._views = views
-        self._clock = clock
         self._trends: Remembered[list[str]] = Remembered(clock, TRENDS_S, COUNTRIES_KEPT)
         self._watched: Remembered[list[ContinueWatching]] = Remembered(
             clock, WATCHED_S, PROFILES_KEPT
@@ -90,7 +89,7 @@ class ViewStore:
 
     async def _read_trends(self, country: str) -> list[str]:
         partials = await self._views.page(TrendingPartial, country, limit=PARTIALS_LIMIT)
-        return trending(partials, int(self._clock.now() * 1000))
+        return trending(partials)
 
     async def _read_watched(self, profile_id: str) -> list[ContinueWatching]:
         rows = await self._views.page(ContinueWatching, profile_id, limit=ROWS_LIMIT)
