@@ -150,7 +150,7 @@ class Load:
         votes: list[float] = []
         cursor = ""
         while True:
-            page = await member.ask("GET", f"/v1/titles?limit=200{cursor}")
+            page = await member.ask("GET", f"/v1/titles?limit=100{cursor}")
             titles += [title["title_id"] for title in page["titles"]]
             votes += [float(title["votes"] or 1) for title in page["titles"]]
             if not page.get("next"):

@@ -22,28 +22,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.processes import fleet
+
 PRELOADED = (
     "asyncio",
     "uvloop",
-    "httptools",
-    "httpx",
-    "msgspec",
-    "sqlite3",
-    "starlette.applications",
     "uvicorn.protocols.http.httptools_impl",
-    "prometheus_client",
-    "joserfc.jws",
-    "pybreaker",
-    "tenacity",
-    "consul",
-    "yaml",
-    "argon2",
+    "sqlite3",
+    "encodings.idna",
     "chassis.service",
-    "chassis.events",
-    "chassis.storage",
+    "chassis.discovery.consul",
+    "chassis.events.embedded",
+    "chassis.events.spool",
     "chassis.storage.sqlite",
-    "gateway.app",
-    "play_api.app",
+    *(spec.module for spec in fleet({})),
 )
 EXIT_CONFIGURATION = 78
 _PR_SET_PDEATHSIG = 1

@@ -6,6 +6,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.system import System, eventually, stagedoor
@@ -44,7 +45,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         (["frobnicate"], "frobnicate"),
         (["load", "--viewers", "0"], "--viewers"),
         (["load", "--seconds", "-1"], "--seconds"),
-        (["kill"], "NAME"),
+        (["kill"], "name"),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_named(
@@ -69,22 +70,20 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_bad_rules_edit_changes_nothing_and_a_good_one_is_live_at_once(system: System) -> None:
-    import httpx
-
     rules = system.home / "rules.yaml"
     original = rules.read_text()
 
     def status(path: str) -> int:
         return httpx.get(f"{system.gateway}{path}").status_code
 
+    def with_rule(rule: str) -> str:
+        return original.replace("\nrules:\n", f"\nrules:\n  - {rule}\n", 1)
+
     try:
-        rules.write_text(
-            original + "\n  - name: broken\n    match: {path: }\n    forward: nowhere\n"
-        )
+        rules.write_text(with_rule("{name: hello, match: {path: /hello}, forward: nowhere}"))
+        assert status("/hello") == 404
         assert status("/.well-known/jwks.json") == 200
-        rules.write_text(
-            original + "\n  - name: hello\n    match: {path: /hello}\n    reply: {status: 204}\n"
-        )
+        rules.write_text(with_rule("{name: hello, match: {path: /hello}, reply: {status: 204}}"))
         eventually(lambda: status("/hello") == 204, within=3, what="the new rule")
         assert status("/.well-known/jwks.json") == 200
     finally:

@@ -14,6 +14,8 @@ from tests.support.counting import scrape, total
 from tests.support.system import ROOT, System, eventually
 
 SECONDS = 8
+DENIED = {"403 region", "403 not_entitled", "410 window_ended"}
+"""What some films of the list answer in any case: their licence says so."""
 
 
 def start_load(
@@ -69,7 +71,7 @@ def test_plays_go_on_without_recommendations_and_say_so(system: System) -> None:
     killed = system.processes()["recommendations-1"]["pid"]
     system.ask("kill", "recommendations", "--hold", "2")
     report = finished(load)
-    assert set(report["outcomes"]) == {"200"}
+    assert set(report["outcomes"]) - DENIED == {"200"}
     assert all(part.startswith("recommendations") for part in report["degraded"])
     assert sum(report["degraded"].values()) > 0
     eventually(lambda: healthy_again(system), within=20, what="plays without degraded parts")
@@ -86,7 +88,7 @@ def test_a_critical_step_killed_is_a_503_that_names_it_and_leaves_no_lease(
     system.ask("kill", step, "--hold", "2")
     report = finished(load)
     outcomes = report["outcomes"]
-    assert set(outcomes) == {"200", f"503 dependency:{step}"}
+    assert set(outcomes) - DENIED == {"200", f"503 dependency:{step}"}
     assert all(part.startswith(step) for part in report["degraded"])
 
     def settled() -> bool:
