@@ -56,6 +56,7 @@ def up(
     """Start the whole system on this machine, until Ctrl-C."""
     from deploy.local import LocalSettings, Ready
     from deploy.local import up as run
+    from deploy.zygote import lead
 
     def ready(where: Ready) -> None:
         if as_json:
@@ -70,7 +71,9 @@ def up(
         admin_port=_port(admin_port),
         instances=_counts(instances or []),
     )
-    _run(run(settings, SYSTEM, _quiet if as_json else say, ready))
+    told = _quiet if as_json else say
+    status = lead(lambda channel: _run(run(settings, channel, SYSTEM, told, ready)))
+    raise SystemExit(status)
 
 
 BANNER = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ class Fleet:
     def __init__(
         self,
         specs: Sequence[ProcessSpec],
+        channel: socket.socket,
         environ: Mapping[str, str],
         output: Path,
         clock: Clock,
@@ -51,14 +53,14 @@ class Fleet:
         self._log = telemetry.log
         self._draining = False
         self._spawning: set[asyncio.Task[None]] = set()
-        self.zygote = Zygote(self._on_exit)
+        self.zygote = Zygote(channel, self._on_exit)
         self.processes = {spec.instance: Running(spec, RestartState(policy)) for spec in specs}
         self._restarts = telemetry.metrics.counter(
             "worker_restarts_total", "Processes started again.", ("service",)
         )
 
     async def start(self) -> None:
-        await self.zygote.start(self._output / "zygote.out")
+        await self.zygote.start()
         for running in self.processes.values():
             await self._spawn(running)
 

@@ -65,11 +65,16 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 async def up(
-    settings: LocalSettings, clock: Clock, say: Say, ready: Callable[[Ready], None]
+    settings: LocalSettings,
+    channel: socket.socket,
+    clock: Clock,
+    say: Say,
+    ready: Callable[[Ready], None],
 ) -> None:
     """Runs the system until SIGTERM, SIGINT or `stagedoor down`; returns when it has drained.
 
-    `ConfigurationFault`, before anything is started, when a port, flag or directory is unusable.
+    `channel` leads to the zygote. `ConfigurationFault`, before anything is started, when a port,
+    flag or directory is unusable.
     """
     specs = _specs(settings.instances)
     home = Home(settings.home)
@@ -77,7 +82,8 @@ async def up(
     async with AsyncExitStack() as stack:
         stack.callback(home.close)
         edge = stack.enter_context(reserve(settings.host, settings.port))
-        supervisor = Supervisor(settings, specs, home, edge.getsockname()[1], clock, say)
+        port = edge.getsockname()[1]
+        supervisor = Supervisor(settings, specs, channel, home, port, clock, say)
         await supervisor.run(stack, ready)
 
 
@@ -86,6 +92,7 @@ class Supervisor:
         self,
         settings: LocalSettings,
         specs: list[ProcessSpec],
+        channel: socket.socket,
         home: Home,
         port: int,
         clock: Clock,
@@ -93,6 +100,7 @@ class Supervisor:
     ) -> None:
         self._settings = settings
         self._specs = specs
+        self._channel = channel
         self._home = home
         self._port = port
         self._clock = clock
@@ -113,6 +121,7 @@ class Supervisor:
         directory = self._directory(registry_url, stack)
         fleet_ = Fleet(
             self._specs,
+            self._channel,
             self._environ(registry_url),
             home.root / "log",
             self._clock,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.counting import scrape, total
-from tests.support.system import System, eventually, memory_pss
+from tests.support.system import System, children, eventually, memory_pss
 
 MEMORY_BAR = 400 << 20
 
@@ -34,8 +34,8 @@ def test_every_service_is_a_process_of_its_own(system: System) -> None:
 
 
 def test_all_processes_together_stay_under_the_memory_bar(system: System) -> None:
-    pids = [one["pid"] for one in system.processes().values()]
-    assert memory_pss([system.where["pid"], *pids]) < MEMORY_BAR
+    pids = [system.process.pid, *children(system.process.pid)]
+    assert memory_pss(pids) < MEMORY_BAR
 
 
 def test_both_gateway_workers_answer_on_one_port(system: System) -> None:
