@@ -7,13 +7,12 @@ from functools import partial
 from chassis.contracts.accounts import ENROL, Enrolment
 from chassis.contracts.profiles import CREATE_PROFILE, PROFILE, NewProfile, Profile, ProfileQuery
 from chassis.contracts.wire import Nothing
-from chassis.http.peers import Ask
 from chassis.identity import Jwks, TokenPolicy, TokenVerifier
 from chassis.identity.passwords import HashCost, Passwords
 from chassis.service import Chassis, Service
 from chassis.storage import Tables, open_tables
 from microservices.identity.api import IdentityApi
-from microservices.identity.api.accounts import Accounts
+from microservices.identity.api.accounts import Accounts, Ask
 from microservices.identity.api.tokens import Tokens
 from microservices.identity.model.sign_ins import AUDIENCE, ISSUER
 from microservices.identity.store import ROWS, AccountStore, DeviceCodeStore, KeyStore, SignInStore

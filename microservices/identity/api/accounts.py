@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from chassis.clock import Clock
 from chassis.contracts.accounts import Account, Enrolment, SignUp
 from chassis.contracts.profiles import NewProfile, Profile
-from chassis.contracts.wire import Nothing
+from chassis.contracts.wire import Ans, Nothing, Req
 from chassis.errors import (
     BadRequest,
     Conflict,
@@ -20,7 +20,6 @@ from chassis.errors import (
     Unauthenticated,
 )
 from chassis.http.api import Context
-from chassis.http.peers import Ask
 from chassis.identity.passwords import Passwords
 from chassis.turns import Turns
 from microservices.identity.model.accounts import (
@@ -35,6 +34,9 @@ from microservices.identity.model.attempts import ADDRESS, SIGN_IN, Attempts
 from microservices.identity.store import AccountStore
 
 T = TypeVar("T")
+Ask = Callable[[Req, Context], Awaitable[Ans]]
+"""A call to another service, as `chassis.peer` makes it."""
+
 _ID_BYTES = 9
 _MAXIMUM_EMAIL = 254
 

@@ -7,8 +7,7 @@ from chassis.contracts.accounts import TokenAnswer, TokenRequest
 from chassis.contracts.profiles import Profile, ProfileQuery
 from chassis.errors import BadRequest, NotFound, PeerRefusal, StagedoorError
 from chassis.http.api import Context
-from chassis.http.peers import Ask
-from microservices.identity.api.accounts import Accounts
+from microservices.identity.api.accounts import Accounts, Ask
 from microservices.identity.model import device_codes, sign_ins
 from microservices.identity.model.accounts import AccountRow
 from microservices.identity.model.sign_ins import Auth, Refresh, SignIn
