@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chassis.contracts.events import SESSION_LEASE
-from chassis.events import Topic, open_log
-from chassis.events.spool import Spool
+from chassis.events import Spool, Topic, open_log
+from chassis.events.measures import tell_of_spool
 from chassis.service import Chassis, Service
 from chassis.storage import Tables, open_tables
 from microservices.sessions.api import SessionsApi
@@ -37,6 +37,7 @@ async def _open_spool(chassis: Chassis, service: Service) -> Spool:
     log = open_log(settings.log_url, chassis.clock)
     await log.ensure(Topic(SESSION_LEASE))
     spool = Spool(settings.root / "spool" / chassis.telemetry.instance, log, chassis.clock)
+    tell_of_spool(chassis.telemetry.metrics, spool)
     service.background = (spool.run,)
     service.closing = (log.close, spool.close)
     return spool
