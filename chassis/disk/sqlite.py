@@ -39,10 +39,15 @@ _BAD_VALUES = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.Programmi
 
 
 def connect(path: Path, *, writes: bool, page_size: int = 4096) -> sqlite3.Connection:
-    """Opens or creates the database; one that `writes` fails here where it may not."""
+    """Opens or creates the database; one that `writes` fails here where it may not.
+
+    A new one may be read by its owner only: some hold keys and the hashes of passwords.
+    """
     make_folder(path.parent)
     new = not path.exists()
     try:
+        if new:
+            path.touch(mode=0o600)
         connection = sqlite3.connect(
             path,
             timeout=_WRITE_WAIT_S if writes else _READ_WAIT_S,

@@ -48,3 +48,13 @@ async def test_two_instances_sign_with_one_ring(tables: Tables) -> None:
     assert len(second.signer.ring.keys) == 3
     await first.refresh()
     assert await first.document() == await second.document()
+
+
+async def test_nobody_else_may_read_the_keys(tables: Tables, tmp_path: Path) -> None:
+    await KeyStore(tables, ManualClock()).refresh()
+    assert modes(tmp_path) == [0o600, 0o600, 0o600]
+
+
+def modes(folder: Path) -> list[int]:
+    """Of the database, its log and its index."""
+    return [file.stat().st_mode & 0o777 for file in folder.glob("identity.db*")]
