@@ -167,12 +167,12 @@ class Chain:
     def take(self, record: Record, decoded: Decoded | None) -> Verdict:
         if record.offset < self._next:
             return Verdict.COVERED
+        segment = self._open(hour_of(record))
         verdict = (
             Verdict.FRESH
             if decoded is None
             else self._windows.observe(decoded.id, record.timestamp_ms)
         )
-        segment = self._open(hour_of(record))
         if verdict is Verdict.DUPLICATE:
             segment.skip(record)
         else:

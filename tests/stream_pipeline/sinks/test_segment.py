@@ -127,3 +127,29 @@ def test_silent_sessions_and_too_many_of_them_make_room() -> None:
 def test_the_hour_is_the_logs_and_not_the_devices() -> None:
     one = record(moment(1, at_ms=BEGAN_MS - 5 * HOUR_MS), timestamp_ms=BEGAN_MS)
     assert hour_of(one) == BEGAN_MS // HOUR_MS
+
+
+lives = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(0, 3), st.booleans()), min_size=1, max_size=8
+)
+
+
+@given(lives, st.lists(st.integers(0, 1), min_size=80, max_size=80), st.integers(1, 5))
+def test_whenever_a_writer_dies_its_heir_stores_every_event_once(
+    lives: list[tuple[int, int, bool]], edges: list[int], full: int
+) -> None:
+    """Each life takes some records, stores some of its segments and is gone."""
+    hours = [sum(edges[:n]) // 4 for n in range(len(edges))]
+    seqs = [1 + n - n // 7 for n in range(len(edges))]
+    end, windows, stored = 0, {}, list[int]()
+    for takes, stores, everything in [*lives, (len(edges), 99, True)]:
+        chain = Chain(source(), end, windows, Limits(roll_records=full, roll_s=100.0))
+        for offset in range(end, min(end + takes, len(edges))):
+            take(chain, offset, seqs[offset], hours[offset])
+        for segment in chain.ready(0.0, everything=everything)[:stores]:
+            footer = segment.footer()
+            assert footer.start == end
+            assert footer.count + footer.duplicates == footer.end - footer.start
+            stored += [seqs[one.offset] for one in segment.records]
+            end, windows = footer.end, footer.windows
+    assert stored == sorted(set(seqs))
