@@ -6,6 +6,7 @@ never the request delayed.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -17,22 +18,35 @@ import msgspec
 from chassis.clock import Clock
 
 CAPACITY = 20_000
-_FLUSH_S = 0.2
+_GATHER_S = 0.2
+_JOIN_S = 2.0
 _REDACTED = "…"
-_SECRET = ("authorization", "password", "secret", "token", "cookie", "passport", "pin")
+_WORDS = re.compile(r"[^a-z]+")
+_SECRET = frozenset(
+    word + plural
+    for word in ("authorization", "password", "secret", "token", "cookie", "passport", "pin")
+    for plural in ("", "s")
+)
 
 
 class LineLog:
     """Writes to `file`, or to standard error when there is none."""
 
-    def __init__(self, file: Path | None, clock: Clock, fixed: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        clock: Clock,
+        fixed: Mapping[str, Any],
+        *,
+        capacity: int = CAPACITY,
+    ) -> None:
         self._clock = clock
         self._fixed = dict(fixed)
         self._file = file
-        self._lines: deque[bytes] = deque(maxlen=CAPACITY)
+        self._lines: deque[bytes] = deque(maxlen=capacity)
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
-        self._ready = threading.Event()
-        self._closed = False
+        self._filled = threading.Event()
+        self._closing = threading.Event()
         self._writer: threading.Thread | None = None
         self.dropped = 0
 
@@ -42,13 +56,15 @@ class LineLog:
 
     def say(self, event: str, **fields: Any) -> None:
         """Something an operator should know. Fields with a secret's name are redacted."""
-        shown = {name: _REDACTED if _is_secret(name) else value for name, value in fields.items()}
+        shown = _redacted(fields)
         self._put({"time": self._clock.now(), **self._fixed, "event": event, **shown})
 
     def _put(self, line: dict[str, Any]) -> None:
-        if len(self._lines) == CAPACITY:
+        if len(self._lines) == self._lines.maxlen:
             self.dropped += 1
         self._lines.append(self._encode(line))
+        if not self._filled.is_set():
+            self._filled.set()
         if self._writer is None:
             self._start()
 
@@ -57,8 +73,11 @@ class LineLog:
         self._writer.start()
 
     def _run(self) -> None:
-        while not self._closed:
-            self._ready.wait(_FLUSH_S)
+        """Sleeps until there is a line, lets others gather, writes them all."""
+        while not self._closing.is_set():
+            self._filled.wait()
+            self._closing.wait(_GATHER_S)
+            self._filled.clear()
             self._flush()
         self._flush()
 
@@ -82,11 +101,17 @@ class LineLog:
 
     def close(self) -> None:
         """Writes what waits, then stops."""
-        self._closed = True
-        self._ready.set()
+        self._closing.set()
+        self._filled.set()
         if self._writer is not None:
-            self._writer.join(timeout=2)
+            self._writer.join(timeout=_JOIN_S)
 
 
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in _SECRET)
+def _redacted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _shown(name, value) for name, value in fields.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if not _SECRET.isdisjoint(_WORDS.split(name.lower())):
+        return _REDACTED
+    return _redacted(value) if isinstance(value, Mapping) else value
