@@ -6,6 +6,8 @@ children; whatever comes after is counted under `_other`, and `metrics_overflow_
 
 from __future__ import annotations
 
+import itertools
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -24,8 +26,10 @@ SERIES_LIMIT = 2_000
 OTHER = "_other"
 
 Labels = tuple[str, ...]
-F = TypeVar("F", "CounterFamily", "HistogramFamily", "ReadFamily")
+F = TypeVar("F", "CounterFamily", "HistogramFamily", "ReadFamily", "ReadHistogramFamily")
 GaugeRead = Callable[[], Iterable[tuple[Labels, float]]]
+Cumulative = Sequence[tuple[float, int]]
+ReadHistogram = Callable[[], Iterable[tuple[Labels, Cumulative, float]]]
 
 
 class Counter:
@@ -51,12 +55,13 @@ class Histogram:
         self.counts[bisect_left(self.buckets, value)] += 1
         self.total += value
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        seen, out = 0, []
-        for bound, count in zip((*self.buckets, float("inf")), self.counts, strict=True):
-            seen += count
-            out.append(("+Inf" if bound == float("inf") else repr(float(bound)), float(seen)))
-        return out
+    def cumulative(self) -> Cumulative:
+        return list(zip((*self.buckets, math.inf), itertools.accumulate(self.counts), strict=True))
+
+
+def _shown(buckets: Cumulative) -> list[tuple[str, float]]:
+    """Buckets as the exposition wants them."""
+    return [("+Inf" if bound == math.inf else repr(float(bound)), n) for bound, n in buckets]
 
 
 class _Family:
@@ -94,9 +99,7 @@ class CounterFamily(_Family):
         return found
 
     def collect(self) -> Metric:
-        family = CounterMetricFamily(
-            self.name.removesuffix("_total"), self.help, labels=self.labels
-        )
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
         for values, child in self._children.items():
             family.add_metric(values, child.n)
         return family
@@ -120,7 +123,7 @@ class HistogramFamily(_Family):
     def collect(self) -> Metric:
         family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
         for values, child in self._children.items():
-            family.add_metric(values, child.cumulative(), child.total)
+            family.add_metric(values, _shown(child.cumulative()), child.total)
         return family
 
 
@@ -136,27 +139,43 @@ class ReadFamily(_Family):
 
     def collect(self) -> Metric:
         family: CounterMetricFamily | GaugeMetricFamily
-        if self._counter:
-            name = self.name.removesuffix("_total")
-            family = CounterMetricFamily(name, self.help, labels=self.labels)
-        else:
-            family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        made = CounterMetricFamily if self._counter else GaugeMetricFamily
+        family = made(self.name, self.help, labels=self.labels)
         for values, value in self._read():
             self.check(values)
             family.add_metric(values, value)
         return family
 
 
+class ReadHistogramFamily(_Family):
+    """Histograms that their owner keeps: cumulative buckets, the last one infinite, and a total."""
+
+    def __init__(self, name: str, help_: str, labels: Labels, read: ReadHistogram) -> None:
+        super().__init__(name, help_, labels)
+        self._read = read
+
+    def collect(self) -> Metric:
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        for values, buckets, total in self._read():
+            self.check(values)
+            family.add_metric(values, _shown(buckets), total)
+        return family
+
+
+Family = CounterFamily | HistogramFamily | ReadFamily | ReadHistogramFamily
+
+
 class Metrics(Collector):
     """One registry a process."""
 
     def __init__(self) -> None:
-        self._families: dict[str, CounterFamily | HistogramFamily | ReadFamily] = {}
+        self._families: dict[str, Family] = {}
+        self._before: list[Callable[[], None]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def counter(self, name: str, help_: str, labels: Labels = ()) -> CounterFamily:
-        return self._add(CounterFamily(name, help_, labels))
+        return self._add(CounterFamily(_counted(name), help_, labels))
 
     def histogram(
         self, name: str, help_: str, labels: Labels = (), buckets: Sequence[float] = BUCKETS
@@ -168,7 +187,15 @@ class Metrics(Collector):
 
     def counted(self, name: str, help_: str, labels: Labels = (), *, read: GaugeRead) -> ReadFamily:
         """Counters that another object keeps as plain integers."""
-        return self._add(ReadFamily(name, help_, labels, read, counter=True))
+        return self._add(ReadFamily(_counted(name), help_, labels, read, counter=True))
+
+    def timed(self, name: str, help_: str, labels: Labels = (), *, read: ReadHistogram) -> None:
+        """Histograms that another object keeps."""
+        self._add(ReadHistogramFamily(name, help_, labels, read))
+
+    def before_scrape(self, look: Callable[[], None]) -> None:
+        """Calls `look` before each scrape, for an owner whose metrics are read from one look."""
+        self._before.append(look)
 
     def _add(self, family: F) -> F:
         if family.name in self._families:
@@ -177,6 +204,8 @@ class Metrics(Collector):
         return family
 
     def collect(self) -> Iterator[Metric]:
+        for look in self._before:
+            look()
         for family in list(self._families.values()):
             yield family.collect()
         yield self._overflow()
@@ -193,3 +222,10 @@ class Metrics(Collector):
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self._registry)
+
+
+def _counted(name: str) -> str:
+    """A counter is exposed under a name that ends so; ours is the same, to be found by search."""
+    if not name.endswith("_total"):
+        raise ValueError(f"the counter {name} must be named {name}_total")
+    return name
