@@ -23,7 +23,7 @@ def admin_routes(
         return PlainTextResponse("live\n")
 
     async def readiness(request: Request) -> Response:
-        return PlainTextResponse(*(("ready\n", 200) if ready() else ("draining\n", 503)))
+        return PlainTextResponse(*(("ready\n", 200) if ready() else ("not ready\n", 503)))
 
     async def tell_version(request: Request) -> Response:
         names = {"service": telemetry.service, "instance": telemetry.instance}

@@ -7,6 +7,7 @@ has its own life cycle, so only the protocol is used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from uvicorn.server import ServerState
 from chassis.errors import ConfigurationFault
 
 KEEP_ALIVE_S = 75
-_POLL_S = 0.01
+UNIX_PATH_LIMIT = 107
 
 
 def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False) -> socket.socket:
@@ -31,9 +32,10 @@ def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
         listening.listen(backlog)
-    except OSError as fault:
+    except (OSError, OverflowError) as fault:
         listening.close()
-        message = f"cannot listen on {host}:{port}: {fault.strerror}; choose another port"
+        why = fault.strerror if isinstance(fault, OSError) else "there is no such port"
+        message = f"cannot listen on {host}:{port}: {why}; choose another port"
         raise ConfigurationFault([message], what="the listening address") from None
     listening.setblocking(False)
     return listening
@@ -41,6 +43,9 @@ def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False)
 
 def bind_unix(path: Path) -> socket.socket:
     """A listening unix socket that only its owner may use; replaces one left by a dead process."""
+    if len(bytes(path)) > UNIX_PATH_LIMIT:
+        message = f"{path} is longer than the {UNIX_PATH_LIMIT} bytes that a socket's path may have"
+        raise ConfigurationFault([f"{message}; choose a shorter folder"], what="the socket")
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(path))
@@ -67,6 +72,7 @@ class Listener:
         )
         self._socket = listening
         self._state = ServerState()
+        self._left = asyncio.Event()
         self._server: asyncio.Server | None = None
         inet = listening.family != socket.AF_UNIX
         self.port: int = listening.getsockname()[1] if inet else 0
@@ -77,7 +83,7 @@ class Listener:
         self._server = await loop.create_server(self._protocol, sock=self._socket)
 
     def _protocol(self) -> asyncio.Protocol:
-        return HttpToolsProtocol(config=self._config, server_state=self._state, app_state={})
+        return _Protocol(self._config, self._state, self._left)
 
     async def drain(self, timeout_s: float) -> None:
         """Stops accepting, lets requests under way finish, then closes what is left."""
@@ -87,9 +93,34 @@ class Listener:
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
-        waited = 0.0
-        while (self._state.connections or self._state.tasks) and waited < timeout_s:
-            await asyncio.sleep(_POLL_S)
-            waited += _POLL_S
-        for task in list(self._state.tasks):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._emptied()
+        await self._cut()
+
+    async def _emptied(self) -> None:
+        while self._state.connections:
+            self._left.clear()
+            await self._left.wait()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks)
+
+    async def _cut(self) -> None:
+        tasks = list(self._state.tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol; `left` is set whenever a connection has ended."""
+
+    def __init__(self, config: Config, state: ServerState, left: asyncio.Event) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._left = left
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._left.set()
