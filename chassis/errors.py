@@ -248,10 +248,12 @@ class ConnectFailed(OriginFailure):
 
 
 class OriginReset(OriginFailure):
-    """The connection ended before the answer did. `sent` is False when no byte had been written."""
+    """The connection ended before the answer did. `sent` is False when no byte had been written;
+    `kept` is True when it had served before and no byte of an answer came."""
 
     code = "origin_reset"
     outcome = "origin_reset"
+    kept: bool = False
 
     def __init__(self, detail: str = "", *, sent: bool = True) -> None:
         super().__init__(detail)

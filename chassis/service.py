@@ -1,16 +1,18 @@
 """The life of a service process: build -> serve -> drain.
 
 A service's `app.py` offers `build(chassis) -> Service`. `serve` opens the chassis (telemetry,
-registry, seal, calls to peers), builds, listens on two ports (traffic and admin), registers, and
-waits for SIGTERM. Draining: fail readiness, deregister, keep serving for the discovery interval,
-finish what is under way, then close everything in the reverse order of opening.
+registry, seal, calls to peers), builds, listens on two ports (traffic and admin), registers as
+soon as the registry can be reached, and waits for SIGTERM. Draining: fail readiness, deregister,
+keep serving for the discovery interval, finish what is under way, then close everything in the
+reverse order of opening.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,17 +26,19 @@ from chassis.clock import SYSTEM, Clock
 from chassis.contracts.wire import Ans, Call, Req
 from chassis.discovery import Instance, Registry
 from chassis.discovery.directory import Directory
+from chassis.discovery.presence import stay
 from chassis.http.admin import admin_app
 from chassis.http.api import Api
+from chassis.http.isolation import Isolation
 from chassis.http.peers import Peer, Peers
 from chassis.http.serving import Listener, bind
 from chassis.http.transport import Transport
 from chassis.identity import Keyring, PassportVerifier, Seal
 from chassis.resilience import TimerWheel
 from chassis.telemetry import Telemetry
-from chassis.telemetry.metrics import Labels
 
 VERSION = "0.1.0"
+_ADMIN_DRAIN_S = 0.1
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,10 +102,11 @@ class Chassis:
         self.telemetry = telemetry
         self.clock = clock
         self.wheel = TimerWheel(clock)
-        self.directory = Directory(registry, clock)
+        lists = settings.root / "registry" / telemetry.instance
+        self.directory = Directory(registry, clock, state=lists)
         self.peers = Peers(self.directory, self.wheel, telemetry, clock)
         self.verifier = PassportVerifier(seal, clock)
-        tell_of_policies(self.peers, telemetry)
+        Isolation(self.peers.policies, telemetry.metrics)
 
     def api(self) -> Api:
         return Api(self.name, verifier=self.verifier, telemetry=self.telemetry)
@@ -128,17 +133,6 @@ class Service:
     meta: Mapping[str, str] = field(default_factory=dict)
 
 
-_RESULTS = (
-    "success",
-    "failure",
-    "timeout",
-    "short_circuited",
-    "rejected",
-    "expired",
-    "ignored",
-    "abandoned",
-)
-
 Build = Callable[[Chassis], Awaitable[Service]]
 
 
@@ -149,32 +143,85 @@ def run(name: str, build: Build, environ: Mapping[str, str]) -> None:
 
 
 async def serve(name: str, build: Build, settings: ProcessSettings, clock: Clock = SYSTEM) -> None:
-    """Runs one service until SIGTERM or SIGINT; returns when it has drained."""
+    """Runs one service until SIGTERM or SIGINT; returns when it has drained.
+
+    Raises what a background function ended with, after draining as well.
+    """
     stopping = _stop_on_signals()
-    traffic = bind(settings.host, settings.port)
-    admin = bind(settings.host, settings.admin_port)
     async with AsyncExitStack() as stack:
+        traffic = stack.enter_context(bind(settings.host, settings.port))
+        admin = stack.enter_context(bind(settings.host, settings.admin_port))
         chassis = await open_chassis(name, settings, clock, stack)
         service = await build(chassis)
         for close in service.closing:
             stack.push_async_callback(close)
-        state = _State()
-        main = Listener(service.app, traffic)
-        side = Listener(admin_app(chassis.telemetry, state.is_ready, VERSION), admin)
-        await side.start()
-        stack.push_async_callback(side.drain, 0.1)
-        await main.start()
-        registration = await chassis.registry.register(
-            _instance(chassis, main.port, side.port, service.meta), ttl_s=settings.registry_ttl_s
+        life = _Life(chassis, service, traffic, admin)
+        await life.start(stack)
+        await life.run(stopping)
+
+
+class _Life:
+    """A built service, from its first request to its last."""
+
+    def __init__(
+        self, chassis: Chassis, service: Service, traffic: socket.socket, admin: socket.socket
+    ) -> None:
+        self._chassis = chassis
+        self._service = service
+        self._log = chassis.telemetry.log
+        self._main = Listener(service.app, traffic)
+        self._side = Listener(admin_app(chassis.telemetry, self._is_ready, VERSION), admin)
+        self._beside: list[asyncio.Task[None]] = []
+        self._ready = False
+
+    def _is_ready(self) -> bool:
+        return self._ready
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Serves; `stack` drains: traffic first, then what runs beside it, the admin port last."""
+        await self._side.start()
+        stack.push_async_callback(self._side.drain, _ADMIN_DRAIN_S)
+        self._beside = [asyncio.ensure_future(work()) for work in self._service.background]
+        stack.push_async_callback(_end, self._beside)
+        await self._main.start()
+        stack.push_async_callback(self._main.drain, self._chassis.settings.drain_s)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Registered until told to stop, or until something beside it ends; then left alone for
+        as long as others take to notice."""
+        presence = asyncio.ensure_future(self._be_found())
+        try:
+            await _until(stopping, [presence, *self._beside])
+        except Exception as fault:
+            self._log.say("failed", fault=f"{type(fault).__name__}: {fault}")
+            raise
+        finally:
+            self._ready = False
+            self._log.say("draining")
+            await _end([presence])
+            await self._chassis.clock.sleep(self._chassis.settings.discovery_interval_s)
+
+    async def _be_found(self) -> None:
+        chassis, settings = self._chassis, self._chassis.settings
+        shown = {
+            "admin": f"{settings.host}:{self._side.port}",
+            "version": VERSION,
+            **self._service.meta,
+        }
+        await stay(
+            chassis.registry,
+            Instance(
+                chassis.telemetry.instance, chassis.name, settings.host, self._main.port, shown
+            ),
+            chassis.clock,
+            ttl_s=settings.registry_ttl_s,
+            entered=self._entered,
+            refused=lambda fault: self._log.say("registry_away", why=str(fault)),
         )
-        state.ready = True
-        chassis.telemetry.log.say("serving", port=main.port, admin=side.port)
-        await _run_beside(service.background, stopping)
-        state.ready = False
-        chassis.telemetry.log.say("draining")
-        await registration.deregister()
-        await clock.sleep(settings.discovery_interval_s)
-        await main.drain(settings.drain_s)
+
+    def _entered(self) -> None:
+        self._ready = True
+        self._log.say("serving", port=self._main.port, admin=self._side.port)
 
 
 async def open_chassis(
@@ -196,20 +243,6 @@ async def open_chassis(
     return chassis
 
 
-class _State:
-    def __init__(self) -> None:
-        self.ready = False
-
-    def is_ready(self) -> bool:
-        return self.ready
-
-
-def _instance(chassis: Chassis, port: int, admin: int, meta: Mapping[str, str]) -> Instance:
-    host = chassis.settings.host
-    shown = {"admin": f"{host}:{admin}", "version": VERSION, **meta}
-    return Instance(chassis.telemetry.instance, chassis.name, host, port, shown)
-
-
 def _stop_on_signals() -> asyncio.Event:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -218,42 +251,19 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-async def _run_beside(
-    background: Sequence[Callable[[], Awaitable[None]]], stopping: asyncio.Event
-) -> None:
-    """Waits for the stop; a background function that ends earlier is an error."""
-    running = [asyncio.ensure_future(function()) for function in background]
+async def _until(stopping: asyncio.Event, running: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for the stop; what ends earlier than that is an error."""
     stop = asyncio.ensure_future(stopping.wait())
     try:
         done, _ = await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
-        for ended in done - {stop}:
-            ended.result()
-            raise RuntimeError(f"a background task of this service ended by itself: {ended!r}")
     finally:
-        for task in (stop, *running):
-            task.cancel()
-        await asyncio.gather(stop, *running, return_exceptions=True)
+        stop.cancel()
+    for ended in done - {stop}:
+        ended.result()
+        raise RuntimeError(f"a background task of this service ended by itself: {ended!r}")
 
 
-def tell_of_policies(peers: Peers, telemetry: Telemetry) -> None:
-    """The isolation metrics, read from the policies' own counters at scrape."""
-
-    def calls() -> Iterable[tuple[Labels, float]]:
-        for one in peers.policies:
-            counts = one.snapshot()
-            for result in _RESULTS:
-                yield (one.name, result), getattr(counts, result)
-
-    def states() -> Iterable[tuple[Labels, float]]:
-        for one in peers.policies:
-            current = one.snapshot().state
-            for state in {current, "closed", "open", "half-open"}:
-                yield (one.name, state), float(state == current)
-
-    def in_flight() -> Iterable[tuple[Labels, float]]:
-        return [((one.name,), one.snapshot().in_flight) for one in peers.policies]
-
-    metrics = telemetry.metrics
-    metrics.counted("breaker_calls_total", "Calls by result.", ("command", "result"), read=calls)
-    metrics.gauge("breaker_state", "1 for the present state.", ("command", "state"), read=states)
-    metrics.gauge("breaker_inflight", "Calls under way.", ("command",), read=in_flight)
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,20 +3,22 @@
 `peers.to(CALL, timeout_s=…)` prepares a call once; the result is awaited with a request and the
 context of the work it belongs to. The layers, outermost first: the policy (deadline, bulkhead,
 breaker, per-try timeout), then the choice of an instance, then the connection. An attempt that
-provably was not processed goes to another instance once, inside the same timeout.
+provably was not processed goes to another instance once, inside the same timeout; so does one of
+an idempotent call that a kept connection lost before any answer, since its other side may close
+that at any time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic
+from typing import Generic, NamedTuple
 
 import msgspec
 
 from chassis.clock import Clock
 from chassis.contracts.wire import Ans, Call, Req
 from chassis.deadline import HEADER as DEADLINE_HEADER
+from chassis.deadline import Deadline
 from chassis.discovery import Instance
 from chassis.discovery.balancer import Balancer
 from chassis.discovery.directory import Directory
@@ -24,12 +26,13 @@ from chassis.errors import (
     NoInstances,
     OriginFailure,
     OriginGarbled,
+    OriginReset,
+    RequestFailure,
     Retryable,
     StagedoorError,
 )
 from chassis.http.api import Context
-from chassis.http.connection import Connection
-from chassis.http.framing import Headers
+from chassis.http.attempt import Attempt
 from chassis.http.pool import Address, Pool
 from chassis.http.problems import failure_from
 from chassis.identity import PASSPORT_HEADER
@@ -37,9 +40,6 @@ from chassis.resilience import BreakerConfig, Policy, TimerWheel, policy
 from chassis.telemetry import TRACEPARENT, Telemetry, Trace
 
 ANSWER_LIMIT = 16 << 20
-
-Ask = Callable[[Req, Context], Awaitable[Ans]]
-"""What awaits like a `Peer`: the shape in which services take the calls they make."""
 
 
 class Peers:
@@ -54,7 +54,11 @@ class Peers:
         self._wheel = wheel
         self._pools: dict[tuple[str, int], Pool] = {}
         self._balancers: dict[str, Balancer] = {}
-        self.policies: list[Policy] = []
+        self._pruning: set[asyncio.Task[None]] = set()
+        self.policies: dict[str, Policy] = {}
+
+    def __repr__(self) -> str:
+        return f"Peers({list(self.policies.values())!r}, {list(self._pools.values())!r})"
 
     def to(
         self,
@@ -64,9 +68,14 @@ class Peers:
         bulkhead: int = 64,
         breaker: BreakerConfig | None = None,
     ) -> Peer[Req, Ans]:
-        """Prepares `call`. `timeout_s` bounds one attempt, the context's deadline the whole."""
+        """Prepares `call`, once. `timeout_s` bounds one attempt, the context's deadline the whole.
+
+        `ValueError` when it is prepared already: one command has one policy.
+        """
         command = f"{call.service}.{call.name}"
-        guarded = policy(
+        if command in self.policies:
+            raise ValueError(f"{command} is prepared already: share that one")
+        guarded = self.policies[command] = policy(
             command,
             timeout_s=timeout_s,
             bulkhead=bulkhead,
@@ -74,10 +83,14 @@ class Peers:
             wheel=self._wheel,
             clock=self.clock,
         )
-        self.policies.append(guarded)
-        self.directory.watch(call.service)
-        balancer = self._balancers.setdefault(call.service, Balancer())
-        return Peer(call, command, guarded, balancer, self)
+        return Peer(call, command, timeout_s, guarded, self._follow(call.service), self)
+
+    def _follow(self, service: str) -> Balancer:
+        balancer = self._balancers.get(service)
+        if balancer is None:
+            balancer = self._balancers[service] = Balancer()
+            self.directory.subscribe(service, self._changed)
+        return balancer
 
     def pool(self, instance: Instance) -> Pool:
         key = (instance.host, instance.port)
@@ -86,18 +99,25 @@ class Peers:
             pool = self._pools[key] = Pool(Address(*key), clock=self.clock)
         return pool
 
+    def _changed(self, instances: tuple[Instance, ...]) -> None:
+        task = asyncio.ensure_future(self.prune())
+        self._pruning.add(task)
+        task.add_done_callback(self._pruning.discard)
+
     async def prune(self) -> None:
-        """Closes the pools of instances that are gone."""
+        """Closes the pools of instances that are gone; what is under way on them may finish."""
         live = {
             (instance.host, instance.port)
             for service in self._balancers
             for instance in self.directory.instances(service)
         }
-        for key in self._pools.keys() - live:
-            await self._pools.pop(key).close()
+        gone = [self._pools.pop(key) for key in self._pools.keys() - live]
+        for pool in gone:
+            await pool.close()
 
     async def close(self) -> None:
-        for pool in self._pools.values():
+        await asyncio.gather(*self._pruning)
+        for pool in list(self._pools.values()):
             await pool.close()
 
 
@@ -108,6 +128,7 @@ class Peer(Generic[Req, Ans]):
         self,
         call: Call[Req, Ans],
         command: str,
+        timeout_s: float,
         guarded: Policy,
         balancer: Balancer,
         peers: Peers,
@@ -115,7 +136,8 @@ class Peer(Generic[Req, Ans]):
         self.call = call
         self.command = command
         self.policy = guarded
-        self._balancer = balancer
+        self._timeout_s = timeout_s
+        self.balancer = balancer
         self._peers = peers
         self._decoder = msgspec.json.Decoder(call.answer)
         self._start_line = f"POST {call.path} HTTP/1.1\r\nhost: ".encode()
@@ -131,148 +153,111 @@ class Peer(Generic[Req, Ans]):
         """
         clock, telemetry = self._peers.clock, self._peers.telemetry
         trace = context.trace.child(clock)
-        begun, outcome = clock.now(), "success"
+        begun, outcome = clock.now(), "client_gone"
+        sent = _Sent(
+            msgspec.json.encode(request),
+            context.deadline.at_most(self._timeout_s),
+            trace,
+            context.passport_bytes,
+        )
         try:
-            body = msgspec.json.encode(request)
-            return await self.policy.call(
-                self._attempts, body, context, trace, deadline=context.deadline
-            )
+            answer = await self.policy.call(self._attempts, sent, deadline=context.deadline)
+            outcome = "success"
+            return answer
         except StagedoorError as failure:
             outcome = failure.outcome
             raise
         finally:
             telemetry.span(trace, f"call {self.command}", begun, outcome, {})
 
-    async def _attempts(self, body: bytes, context: Context, trace: Trace) -> Ans:
-        tried: tuple[str, ...] = ()
-        while True:
-            instance = self._pick(tried)
-            try:
-                return await self._attempt(instance, body, context, trace)
-            except OriginFailure as failure:
-                if tried or failure.retryable is not Retryable.ALWAYS:
-                    raise
-                tried = (instance.id,)
+    async def _attempts(self, sent: _Sent) -> Ans:
+        first = self._pick(())
+        try:
+            return await self._attempt(first, sent)
+        except OriginFailure as failure:
+            if not self._may_repeat(failure):
+                raise
+        return await self._attempt(self._pick((first.id,)), sent)
+
+    def _may_repeat(self, failure: OriginFailure) -> bool:
+        if failure.retryable is Retryable.ALWAYS:
+            return True
+        return isinstance(failure, OriginReset) and failure.kept and self.call.idempotent
 
     def _pick(self, tried: tuple[str, ...]) -> Instance:
+        """Another instance than those tried, unless there is no other."""
         clock = self._peers.clock
         instances = self._peers.directory.instances(self.call.service)
-        instance = self._balancer.pick(instances, clock.monotonic(), clock.random, tried)
+        instance = self.balancer.pick(instances, clock.monotonic(), clock.random, tried)
         if instance is None:
             raise NoInstances(f"no instance of {self.call.service} is registered")
         return instance
 
-    async def _attempt(
-        self, instance: Instance, body: bytes, context: Context, trace: Trace
-    ) -> Ans:
+    async def _attempt(self, instance: Instance, sent: _Sent) -> Ans:
+        """One attempt, of which the balancer learns. One that is cancelled says nothing, unless it
+        had at least half of the timeout: then the instance was too slow for whoever waited."""
         clock = self._peers.clock
         started, ok = clock.monotonic(), None
-        self._balancer.started(instance)
+        self.balancer.started(instance)
         try:
-            answer = await self._exchange(instance, body, context, trace)
-            result = self._decode(answer)
+            answer = self._decode(await self._exchange(instance, sent))
             ok = True
-            return result
+            return answer
+        except RequestFailure:
+            ok = True
+            raise
         except OriginFailure:
             ok = False
             raise
-        except StagedoorError:
-            ok = True
+        except asyncio.CancelledError:
+            ok = False if clock.monotonic() - started >= self._timeout_s / 2 else None
             raise
         finally:
             now = clock.monotonic()
-            self._balancer.finished(instance, now - started, ok, now)
+            self.balancer.finished(instance, now - started, ok, now)
 
-    async def _exchange(
-        self, instance: Instance, body: bytes, context: Context, trace: Trace
-    ) -> _Answer:
+    async def _exchange(self, instance: Instance, sent: _Sent) -> Attempt:
+        head = self._head(instance, sent)
         pool = self._peers.pool(instance)
-        connection = pool.take() or await pool.connect()
-        answer = _Answer(pool, connection)
-        connection.start(
-            answer, self._head(instance, body, context, trace), method=b"POST", body=body
-        )
+        attempt = Attempt(pool, pool.take() or await pool.connect())
+        attempt.start(b"POST", head, sent.body)
         try:
-            await answer.done
+            await attempt.collect(ANSWER_LIMIT)
+        except OriginReset as failure:
+            failure.kept = attempt.reused and not attempt.status
+            raise
         finally:
-            answer.leave()
-        return answer
+            attempt.leave()
+        return attempt
 
-    def _head(self, instance: Instance, body: bytes, context: Context, trace: Trace) -> bytes:
+    def _head(self, instance: Instance, sent: _Sent) -> bytes:
         parts = [
             self._start_line,
             instance.address.encode(),
-            b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(body),
-            TRACEPARENT + b": " + trace.header() + b"\r\n",
+            b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(sent.body),
+            TRACEPARENT + b": " + sent.trace.header() + b"\r\n",
         ]
-        timeout = context.deadline.header()
+        timeout = sent.deadline.header()
         if timeout is not None:
             parts.append(DEADLINE_HEADER + b": " + timeout + b"\r\n")
-        if context.passport_bytes:
-            parts.append(PASSPORT_HEADER + b": " + context.passport_bytes + b"\r\n")
+        if sent.passport:
+            parts.append(PASSPORT_HEADER + b": " + sent.passport + b"\r\n")
         parts.append(b"\r\n")
         return b"".join(parts)
 
-    def _decode(self, answer: _Answer) -> Ans:
-        body = b"".join(answer.parts)
-        if answer.status >= 400:
-            raise failure_from(answer.status, answer.headers, body)
+    def _decode(self, answer: Attempt) -> Ans:
+        if not 200 <= answer.status < 300:
+            raise failure_from(answer.status, answer.headers, answer.body)
         try:
-            return self._decoder.decode(body)
+            return self._decoder.decode(answer.body)
         except msgspec.MsgspecError as fault:
             raise OriginGarbled(f"{self.command} answered something else: {fault}") from None
 
 
-class _Answer:
-    """Collects one answer; gives the connection back when it is complete."""
+class _Sent(NamedTuple):
+    """What every attempt of one call sends. `deadline` is when nobody waits any more."""
 
-    __slots__ = ("_connection", "_pool", "_size", "done", "headers", "parts", "status")
-
-    def __init__(self, pool: Pool, connection: Connection) -> None:
-        self._pool = pool
-        self._connection: Connection | None = connection
-        self._size = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.status = 0
-        self.headers: Headers = []
-        self.parts: list[bytes] = []
-
-    def on_interim(self, status: int, headers: Headers) -> None:
-        pass
-
-    def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        self.status = status
-        self.headers = headers
-
-    def on_data(self, data: bytes) -> None:
-        self.parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            self._fail(OriginGarbled(f"the answer is larger than {ANSWER_LIMIT} bytes"))
-
-    def on_end(self, trailers: Headers) -> None:
-        self._give()
-        if not self.done.done():
-            self.done.set_result(None)
-
-    def on_failure(self, failure: OriginFailure) -> None:
-        self._fail(failure)
-
-    def on_writable(self) -> None:
-        pass
-
-    def leave(self) -> None:
-        """Nobody waits any more: an unfinished exchange ends its connection."""
-        if self._connection is not None:
-            self._connection.abort()
-            self._give()
-
-    def _fail(self, failure: OriginFailure) -> None:
-        self.leave()
-        if not self.done.done():
-            self.done.set_exception(failure)
-
-    def _give(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._pool.give(connection)
+    body: bytes
+    deadline: Deadline
+    trace: Trace
+    passport: bytes

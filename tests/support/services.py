@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,10 +65,30 @@ class StillRegistry:
         pass
 
 
+class MovingRegistry(StillRegistry):
+    """A registry whose instances the test moves; who watches hears of it at once."""
+
+    def __init__(self, instances: Mapping[str, list[Instance]] | None = None) -> None:
+        super().__init__(instances)
+        self._index = 1
+        self._moved = asyncio.Event()
+
+    def move(self, service: str, *instances: Instance) -> None:
+        self.listed[service] = list(instances)
+        self._index += 1
+        self._moved.set()
+
+    async def instances(
+        self, service: str, *, index: int = 0, wait_s: float = 30.0
+    ) -> tuple[int, list[Instance]]:
+        while index >= self._index:
+            self._moved.clear()
+            await self._moved.wait()
+        return self._index, self.listed.get(service, [])
+
+
 async def never() -> None:
     """Waits until cancelled."""
-    import asyncio
-
     await asyncio.get_running_loop().create_future()
 
 
