@@ -269,6 +269,7 @@ class Api:
                     "no passport: ask through the gateway", code="passport_missing"
                 )
             reply = await operation.run(request)
+            served.outcome = "success"
         except StagedoorError as failure:
             served.outcome = failure.outcome
             reply = _problem(failure)
@@ -346,7 +347,7 @@ class _Served:
     trace: Trace
     operation: Operation | None = None
     status: int = 500
-    outcome: str = "success"
+    outcome: str = "client_gone"
     fault: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
