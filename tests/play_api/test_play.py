@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from chassis.clock import ManualClock
 from chassis.contracts.common import Maturity
 from chassis.contracts.events import PlayStarted
 from chassis.contracts.profiles import PinToken, Profile
@@ -74,11 +75,13 @@ async def test_a_healthy_play_answers_every_part_and_nothing_is_degraded(
 
 
 async def test_the_started_event_names_the_session_and_is_offered_once(
-    play_api: InProcess, log: ListLog
+    play_api: InProcess, log: ListLog, clock: ManualClock
 ) -> None:
     await play(play_api)
     running = asyncio.ensure_future(play_api.service.background[0]())
-    await until(lambda: log.produced)
+    async with asyncio.timeout(5):
+        while not log.produced:
+            await clock.advance(0.01)
     running.cancel()
     (envelope,) = log.envelopes()
     started = msgspec.json.decode(envelope.data, type=PlayStarted)
