@@ -98,7 +98,8 @@ class Load:
         self._degraded: Counter[str] = Counter()
         self._latencies: list[float] = []
         self._accepted = 0
-        self.answered: list[dict[str, Any]] = []
+        self.acknowledged: list[dict[str, Any]] = []
+        """The answers of the Plays whose events were all accepted, each with its `profile_id`."""
 
     async def run(self, progress: Progress) -> LoadReport:
         """Signs viewers up, then plays for the given time and waits for the last answers."""
@@ -175,7 +176,6 @@ class Load:
     def _count(self, status: int, answer: dict[str, Any]) -> None:
         if status == 200:
             self._outcomes["200"] += 1
-            self.answered.append(answer)
             for one in answer["degraded"]:
                 self._degraded[f"{one['part']} ({one['reason']} -> {one['fallback']})"] += 1
             return
@@ -195,6 +195,8 @@ class Load:
             self._outcomes[f"events {failure.code}"] += 1
             return
         self._accepted += receipt["accepted"]
+        if receipt["accepted"] == len(events):
+            self.acknowledged.append({**answer, "profile_id": member.profile_id})
 
     def _report(self, seconds: float) -> LoadReport:
         ordered = sorted(self._latencies)

@@ -8,6 +8,7 @@ from chassis.contracts.events import TOPICS
 from chassis.contracts.streams import RECONCILE, RELEASE
 from chassis.deadline import Deadline
 from chassis.events import Log, Spool, Topic, open_log
+from chassis.events.measures import tell_of_spool
 from chassis.http.api import Context
 from chassis.service import Chassis, Service
 from chassis.telemetry import Trace
@@ -32,6 +33,7 @@ async def build(
     log = log or open_log(settings.log_url)
     await log.ensure(*(Topic(name) for name in TOPICS))
     spool = Spool(settings.root / "spool" / telemetry.instance, log, clock)
+    tell_of_spool(telemetry.metrics, spool)
     asks = asks or {
         step.name: chassis.peer(step.call, timeout_s=step.timeout_s, bulkhead=256) for step in plan
     }

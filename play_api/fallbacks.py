@@ -14,7 +14,14 @@ from typing import Any, Generic, TypeVar
 from chassis.clock import Clock
 from chassis.contracts.accounts import Entitlement, EntitlementQuery
 from chassis.contracts.profiles import Allocation
-from chassis.contracts.streams import AcquireRequest, Lease, Manifest, ManifestRequest, Ranking
+from chassis.contracts.streams import (
+    PATHWAYS,
+    AcquireRequest,
+    Lease,
+    Manifest,
+    ManifestRequest,
+    Ranking,
+)
 from chassis.contracts.titles import Playable, PlayableQuery, RightsDecision, RightsQuery
 from chassis.contracts.viewing import Bookmark, UpNext, UpNextQuery
 from play_api.play import Play, unknown_profile
@@ -24,7 +31,7 @@ A = TypeVar("A")
 
 PROVISIONAL_TTL_S = 30
 PROVISIONAL_HEARTBEAT_S = 10
-STATIC_RANKING = Ranking(pathways=("cdn-a", "cdn-b"), ttl_s=10, steering_url=None)
+STATIC_RANKING = Ranking(pathways=PATHWAYS, ttl_s=10, steering_url=None)
 
 
 def _build_key(request: ManifestRequest) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ from chassis.contracts.play import (
     SessionPart,
 )
 from chassis.contracts.profiles import AllocateQuery, Allocation, Profile, ProfileQuery
+from chassis.contracts.protection import protected_height
 from chassis.contracts.streams import (
     AcquireRequest,
     Lease,
@@ -37,15 +38,6 @@ from chassis.contracts.viewing import Bookmark, BookmarkQuery, UpNext, UpNextQue
 from chassis.errors import BadRequest, Forbidden, RequestFailure, Unprocessable
 from chassis.identity import Passport
 
-DRM_HEIGHTS = {
-    ("widevine", "L1"): 2160,
-    ("widevine", "L2"): 720,
-    ("widevine", "L3"): 720,
-    ("playready", "SL3000"): 2160,
-    ("playready", "SL2000"): 1080,
-}
-CLEARKEY_HEIGHT = 1080
-HDCP_HEIGHT = 1080
 PLAYABLE_STATUSES = ("active", "grace")
 
 _PLACES = {
@@ -167,7 +159,7 @@ class Play:
             play_id=self.play_id,
             session_id=self.held.session_id,
             account_id=self.passport.account_id,
-            title_id=self.title.title_id,
+            title_id=self._content_id(),
             duration_ms=self.title.duration_ms,
             max_height=quality.max_height,
             max_kbps=quality.max_kbps,
@@ -179,6 +171,8 @@ class Play:
             drm_system=self.request.device.drm.system,
             steering=self.request.supports.steering,
             valid_until=self.decision.window_ends,
+            country=self.entitlement.country,
+            network=self.request.network.type,
         )
 
     def _ask_licence(self) -> LicenceRequest | None:
@@ -188,7 +182,7 @@ class Play:
             account_id=self.passport.account_id,
             play_id=self.play_id,
             session_id=self.held.session_id,
-            title_id=self.title.title_id,
+            title_id=self._content_id(),
             device=self.request.device,
             drm=self.request.device.drm,
             max_height=self.quality().max_height,
@@ -212,6 +206,10 @@ class Play:
             country=self.entitlement.country,
             maturity=self.profile.maturity,
         )
+
+    def _content_id(self) -> str:
+        """What is encoded and keyed as one: an episode, else the title."""
+        return self.title.episode_id or self.title.title_id
 
     def mark(
         self, part: str, reason: str, fallback: str, retry_after_s: float | None = None
@@ -287,8 +285,7 @@ class Play:
         if not self.title.protected:
             return self.title.max_height
         device = self.request.device
-        height = DRM_HEIGHTS.get((device.drm.system, device.drm.level), CLEARKEY_HEIGHT)
-        return height if _at_least(device.hdcp, 2.2) else min(height, HDCP_HEIGHT)
+        return protected_height(device.drm, device.hdcp)
 
     def resume(self) -> ResumePart:
         if self.bookmark.found:
@@ -372,13 +369,6 @@ def unknown_profile(play: Play) -> Profile:
         maturity=Maturity(passport.maturity or 0) if known else Maturity.LITTLE_KIDS,
         has_pin=True,
     )
-
-
-def _at_least(version: str, wanted: float) -> bool:
-    try:
-        return float(version) >= wanted
-    except ValueError:
-        return False
 
 
 def _preferred(tracks: Any, languages: tuple[str, ...]) -> Any:

@@ -117,6 +117,16 @@ async def test_the_smallest_cap_limits_the_quality_and_is_named(
     assert (quality["max_height"], quality["limited_by"]) == (height, limited_by)
 
 
+async def test_an_episode_has_its_own_manifest_and_keys(
+    play_api: InProcess, script: Script
+) -> None:
+    script.answers["catalog"] = msgspec.structs.replace(script.answers["catalog"], episode_id="e7")
+    response = await play(play_api, title_id=None, episode_id="e7")
+    assert response.status_code == 200
+    (manifest,), (licence,) = script.questions("manifest"), script.questions("licence")
+    assert (manifest.title_id, licence.title_id) == ("e7", "e7")
+
+
 async def test_a_plan_really_limits_the_quality(play_api: InProcess, script: Script) -> None:
     limits = msgspec.structs.replace(script.entitlement.limits, max_height=720, hdr=False)
     script.entitlement = msgspec.structs.replace(script.entitlement, limits=limits)
