@@ -65,7 +65,8 @@ async def test_a_play_event_reaches_both_sinks(pipeline: InProcess) -> None:
 
     async def counted() -> str | None:
         text = pipeline.chassis.telemetry.metrics.render().decode()
-        return text if 'sink_writes_total{result="ok",sink="archive"}' in text else None
+        wanted = ('sink_writes_total{result="ok",sink="archive"}', "dlq_records_total{")
+        return text if all(name in text for name in wanted) else None
 
     text = await arrives(counted)
     assert 'stream_records_total{result="fresh",stage="state"} 20.0' in text
