@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from chassis.contracts.common import Limits, MemberStatus, Plan
+from chassis.contracts.common import Instant, Limits, MemberStatus, Plan
 from chassis.contracts.wire import Call, Nothing, Wire
 
 
@@ -81,8 +81,8 @@ class SignedInDevice(Wire, frozen=True):
 
     device_id: str
     type: str
-    signed_in_at: float
-    last_seen_at: float
+    signed_in_at: Instant
+    last_seen_at: Instant
     current: bool = False
 
 
@@ -118,7 +118,7 @@ class Entitlement(Wire, frozen=True):
     status: MemberStatus
     country: str
     limits: Limits
-    expires_at: float
+    expires_at: Instant
 
 
 class Membership(Wire, frozen=True):
@@ -128,8 +128,8 @@ class Membership(Wire, frozen=True):
     status: MemberStatus
     country: str
     limits: Limits
-    since: float
-    grace_until: float | None = None
+    since: Instant
+    grace_until: Instant | None = None
 
 
 class EntitlementQuery(Wire, frozen=True):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from chassis.contracts.wire import Wire
+
+Instant = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""UNIX seconds, UTC, no later than the year 9999."""
 
 
 class Maturity(enum.IntEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from chassis.contracts.common import Device, DrmSystem, Markers, Track
+from chassis.contracts.common import Device, DrmSystem, Instant, Markers, Track
 from chassis.contracts.viewing import Suggestion
 from chassis.contracts.wire import Wire
 
@@ -55,7 +55,7 @@ class ManifestPart(Wire, frozen=True):
     hls: str | None
     dash: str | None
     steering_url: str | None
-    signed_until: float
+    signed_until: Instant
 
 
 class QualityPart(Wire, frozen=True):

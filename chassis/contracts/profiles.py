@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chassis.contracts.common import Maturity
+from chassis.contracts.common import Instant, Maturity
 from chassis.contracts.wire import Call, Nothing, Wire
 
 
@@ -80,7 +80,7 @@ class PinGrant(Wire, frozen=True):
     """The PIN was right; `pin_token` says so until `expires_at` (UNIX seconds)."""
 
     pin_token: str
-    expires_at: float
+    expires_at: Instant
 
 
 class PinToken(Wire, frozen=True):
@@ -135,8 +135,8 @@ class KnownTest(Wire, frozen=True):
     name: str
     salt: str
     cells: tuple[Cell, ...]
-    started_at: float
-    ended_at: float | None = None
+    started_at: Instant
+    ended_at: Instant | None = None
     winner: str | None = None
 
 

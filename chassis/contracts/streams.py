@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from chassis.contracts.common import Device, Drm, DrmSystem, Track
+from chassis.contracts.common import Device, Drm, DrmSystem, Instant, Track
 from chassis.contracts.wire import Call, Nothing, Wire
 
 
@@ -36,8 +36,8 @@ class Lease(Wire, frozen=True):
     play_id: str
     lease_ttl_s: int
     heartbeat_s: int
-    acquired_at: float
-    expires_at: float
+    acquired_at: Instant
+    expires_at: Instant
     provisional: bool = False
     max_streams: int = 0
 
@@ -94,7 +94,7 @@ class ManifestRequest(Wire, frozen=True):
     captions: tuple[Track, ...] = ()
     drm_system: DrmSystem = "clearkey"
     steering: bool = True
-    valid_until: float | None = None
+    valid_until: Instant | None = None
     country: str = ""
     network: str = ""
 
@@ -108,7 +108,7 @@ class ManifestClaims(Wire, frozen=True):
     max_height: int
     max_kbps: int
     protected: bool
-    expires_at: float
+    expires_at: Instant
     hdr: tuple[str, ...] = ()
     codecs: tuple[str, ...] = ("avc",)
     audio: tuple[Track, ...] = ()
@@ -125,7 +125,7 @@ class Manifest(Wire, frozen=True):
     hls: str
     dash: str
     steering_url: str | None
-    signed_until: float
+    signed_until: Instant
     max_height: int
     max_kbps: int
 
@@ -141,7 +141,7 @@ class LicenceRequest(Wire, frozen=True):
     device: Device
     drm: Drm
     max_height: int
-    valid_until: float
+    valid_until: Instant
     offline: bool = False
 
 
@@ -154,7 +154,7 @@ class LicenceClaims(Wire, frozen=True):
     device_id: str
     key_ids: tuple[str, ...]
     system: DrmSystem
-    expires_at: float
+    expires_at: Instant
     offline: bool = False
 
 
@@ -169,7 +169,7 @@ class LicenceGrant(Wire, frozen=True):
     licence_token: str
     key_ids: tuple[str, ...]
     max_height: int
-    expires_at: float
+    expires_at: Instant
 
 
 LICENCE_TOKEN = Call("licence", "token", LicenceRequest, LicenceGrant)

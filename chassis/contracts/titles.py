@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from chassis.contracts.common import DeviceType, Markers, Maturity, Plan, Track
+from chassis.contracts.common import DeviceType, Instant, Markers, Maturity, Plan, Track
 from chassis.contracts.wire import Call, Nothing, Wire
 
 
@@ -144,12 +144,12 @@ class RightsDecision(Wire, frozen=True):
     """Allow or deny, with the caps that hold until `valid_until` (UNIX seconds)."""
 
     allowed: bool
-    valid_until: float
+    valid_until: Instant
     denial: Denial | None = None
     max_height: int = 2160
     hdr: bool = True
     offline: bool = False
-    window_ends: float | None = None
+    window_ends: Instant | None = None
 
 
 class Window(Wire, frozen=True):
@@ -160,8 +160,8 @@ class Window(Wire, frozen=True):
 
     title_id: str
     territory: str
-    starts: float
-    ends: float
+    starts: Instant
+    ends: Instant
     plans: tuple[Plan, ...] = ("basic", "standard", "premium")
     max_height: int = 2160
     hdr: bool = True
