@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Says what it fetches on a terminal, nothing in a pipe.
+PIP    := quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$quiet --disable-pip-version-check --require-hashes
 export STAGEDOOR_HOME ?= var
 
 .DEFAULT_GOAL := help
@@ -14,17 +16,17 @@ $(VENV)/.runtime: requirements/runtime.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Stagedoor needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing what runs Stagedoor (first time only)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	@$(PIP) -r requirements/runtime.lock
 	@$(BIN)/python -m deploy.install
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 	@echo "installing what tests Stagedoor (first time only)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(PIP) -r requirements/dev.lock
 	@touch $@
 
-run: $(VENV)/.runtime  ## start the whole system on this machine; Ctrl-C stops it
-	@exec $(BIN)/stagedoor up
+run: $(VENV)/.runtime  ## start the whole system here until Ctrl-C (ARGS="--port 9000")
+	@exec $(BIN)/stagedoor up $(ARGS)
 
 test: $(VENV)/.dev  ## run the whole test suite (FAST=1: only the fast ones)
 	@tests/servers.sh
