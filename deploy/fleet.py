@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -11,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chassis.clock import Clock, Timer
-from chassis.errors import Conflict, NotFound
+from chassis.errors import Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
 from deploy.forking import Zygote
 from deploy.processes import ProcessSpec
 from deploy.restarts import RestartPolicy, RestartState
-
-_KILL_AFTER_S = 10.0
 
 
 @dataclass(slots=True)
@@ -37,6 +36,8 @@ class Running:
 
 
 class Fleet:
+    """What does not end within `kill_after_s` of SIGTERM is killed."""
+
     def __init__(
         self,
         specs: Sequence[ProcessSpec],
@@ -46,14 +47,17 @@ class Fleet:
         clock: Clock,
         telemetry: Telemetry,
         policy: RestartPolicy,
+        *,
+        kill_after_s: float = 10.0,
     ) -> None:
         self._environ = environ
         self._output = output
         self._clock = clock
         self._log = telemetry.log
+        self._kill_after_s = kill_after_s
         self._draining = False
-        self._spawning: set[asyncio.Task[None]] = set()
-        self.zygote = Zygote(channel, self._on_exit)
+        self._starting: set[asyncio.Task[None]] = set()
+        self.zygote = Zygote(channel)
         self.processes = {spec.instance: Running(spec, RestartState(policy)) for spec in specs}
         self._restarts = telemetry.metrics.counter(
             "worker_restarts_total", "Processes started again.", ("service",)
@@ -72,18 +76,13 @@ class Fleet:
             "STAGEDOOR_INSTANCE": spec.instance,
         }
         output = self._output / f"{spec.instance}.out"
+        child = await self.zygote.spawn(spec.service, spec.module, environ, output)
         running.gone.clear()
-        running.timer = None
-        running.pid = await self.zygote.spawn(spec.service, spec.module, environ, output)
+        running.pid = child.pid
         running.started = self._clock.monotonic()
         running.starts += 1
         running.status = "running"
-
-    def _on_exit(self, pid: int, status: int) -> None:
-        for running in self.processes.values():
-            if running.pid == pid:
-                self._ended(running, status)
-                return
+        child.ended.add_done_callback(lambda ended: self._ended(running, ended.result()))
 
     def _ended(self, running: Running, status: int) -> None:
         running.pid, running.last_exit = None, status
@@ -91,20 +90,34 @@ class Fleet:
         if self._draining:
             running.status = "stopped"
             return
+        delay = self._plan(running)
+        instance = running.spec.instance
+        self._log.say("ended", process=instance, status=status, again_in_s=round(delay, 1))
+
+    def _plan(self, running: Running) -> float:
+        """Starts what crashed again after a while; how many seconds that is."""
         delay = running.restarts.crashed(running.started, self._clock.monotonic())
         delay, running.hold_s = max(delay, running.hold_s), 0.0
         running.status = "quarantined" if running.restarts.quarantined else "restarting"
-        instance = running.spec.instance
-        self._log.say("ended", process=instance, status=status, again_in_s=round(delay, 1))
         running.timer = self._clock.call_later(delay, self._again, running)
+        return delay
 
     def _again(self, running: Running) -> None:
-        if self._draining:
-            return
+        running.timer = None
         self._restarts.child(running.spec.service).n += 1
-        task = asyncio.ensure_future(self._spawn(running))
-        self._spawning.add(task)
-        task.add_done_callback(self._spawning.discard)
+        task = asyncio.ensure_future(self._start_again(running))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _start_again(self, running: Running) -> None:
+        try:
+            await self._spawn(running)
+        except StagedoorError as failure:
+            running.started = self._clock.monotonic()
+            delay, instance = self._plan(running), running.spec.instance
+            self._log.say(
+                "not_started", process=instance, why=str(failure), again_in_s=round(delay, 1)
+            )
 
     def kill(self, name: str, hold_s: float) -> list[int]:
         """SIGKILL to every running process of a service, or to one instance; started again after
@@ -119,7 +132,7 @@ class Fleet:
         for running in chosen:
             if running.pid is not None:
                 running.hold_s = hold_s
-                os.kill(running.pid, signal.SIGKILL)
+                _signal(running.pid, signal.SIGKILL)
                 killed.append(running.pid)
         if not killed:
             raise Conflict(f"{name} is not running now (it is {chosen[0].status})")
@@ -128,25 +141,29 @@ class Fleet:
     async def drain(self) -> None:
         """SIGTERM group by group in drain order; SIGKILL to what does not end in time."""
         self._draining = True
+        await asyncio.gather(*self._starting)
         for running in self.processes.values():
             if running.timer is not None:
                 running.timer.cancel()
+                running.status = "stopped"
         for order in sorted({one.spec.drain_order for one in self.processes.values()}):
-            group = [
-                one
-                for one in self.processes.values()
-                if one.spec.drain_order == order and one.pid is not None
-            ]
-            await asyncio.gather(*(self._stop(one) for one in group))
+            group = [one for one in self.processes.values() if one.spec.drain_order == order]
+            await asyncio.gather(*(self._stop(one) for one in group if one.pid is not None))
         await self.zygote.close()
 
     async def _stop(self, running: Running) -> None:
-        if running.pid is None:
-            return
-        os.kill(running.pid, signal.SIGTERM)
+        _signal(running.pid, signal.SIGTERM)
         try:
-            await asyncio.wait_for(running.gone.wait(), _KILL_AFTER_S)
+            async with asyncio.timeout(self._kill_after_s):
+                await running.gone.wait()
         except TimeoutError:
             self._log.say("killed", process=running.spec.instance, why="it did not drain in time")
-            os.kill(running.pid, signal.SIGKILL)
+            _signal(running.pid, signal.SIGKILL)
             await running.gone.wait()
+
+
+def _signal(pid: int | None, number: int) -> None:
+    """To a process that may have ended in this very moment."""
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

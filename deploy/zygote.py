@@ -4,7 +4,8 @@
 the supervisor. From then on it only forks a child a request: a child starts in milliseconds and
 shares that memory. It has no thread and no event loop, so forking is safe at any time, also for
 restarts hours later. It speaks JSON lines over one socket: `spawn` in, `spawned` and `exited` out.
-It ends when the supervisor does, and the kernel tells whatever still runs to stop.
+It ends when the supervisor does, however that is, after ending whatever still runs; when it is
+killed itself, the kernel tells the others to stop.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from chassis.clock import SYSTEM
 from deploy.processes import fleet
 
 PRELOADED = (
@@ -40,6 +42,7 @@ PRELOADED = (
     *(spec.module for spec in fleet({})),
 )
 EXIT_CONFIGURATION = 2
+END_S = 10.0
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 _LARGE_BLOCK = 256 << 10
@@ -52,10 +55,10 @@ def lead(supervise: Callable[[socket.socket], None]) -> int:
     """
     preload()
     ours, theirs = socket.socketpair()
-    leader = os.fork()
+    zygote, leader = os.getpid(), os.fork()
     if leader == 0:
         ours.close()
-        _exit_with(lambda: supervise(theirs))
+        _exit_with(zygote, lambda: supervise(theirs))
     theirs.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: _pass_on(leader))
@@ -78,40 +81,24 @@ def preload() -> None:
     gc.freeze()
 
 
-def serve(channel: socket.socket, leader: int | None = None) -> int:
-    """Serves orders until the channel closes or the process `leader` ends; its exit status."""
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    buffered = b""
-    while True:
-        readable, _, _ = select.select([channel.fileno(), wake_read], [], [])
-        if wake_read in readable:
-            os.read(wake_read, 4096)
-            for pid, status in _reap():
-                if pid == leader:
-                    return status if status >= 0 else 128 - status
-                _tell(channel, {"exited": pid, "status": status})
-        if channel.fileno() in readable:
-            data = channel.recv(65536)
-            if not data:
-                return _wait(leader)
-            *lines, buffered = (buffered + data).split(b"\n")
-            for line in lines:
-                _spawn(channel, json.loads(line))
+def serve(channel: socket.socket, leader: int | None = None, *, end_s: float = END_S) -> int:
+    """Serves orders until the process `leader` ends, or the channel is closed and it is going to;
+    ends what still runs, by force after `end_s`; the leader's exit status."""
+    forker = Forker(channel, leader)
+    forker.serve()
+    forker.end(end_s)
+    return _shown(forker.status if leader is None or forker.status is not None else _wait(leader))
 
 
-def _wait(leader: int | None) -> int:
+def _shown(status: int | None) -> int:
+    """An exit status as shells show it, also one by a signal."""
+    return 128 - status if status is not None and status < 0 else status or 0
+
+
+def _wait(leader: int) -> int:
     """The status of the leader, which has closed its end and is about to go."""
-    if leader is None:
-        return 0
-    try:
-        _, status = os.waitpid(leader, 0)
-    except ChildProcessError:
-        return 1
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    _, status = os.waitpid(leader, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _pass_on(leader: int) -> None:
@@ -119,39 +106,106 @@ def _pass_on(leader: int) -> None:
         os.kill(leader, signal.SIGTERM)
 
 
-def _reap() -> Iterator[tuple[int, int]]:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
+class Forker:
+    """The loop of the zygote. A signal wakes it through a pipe. `status` is the leader's, once it
+    has ended."""
+
+    def __init__(self, channel: socket.socket, leader: int | None) -> None:
+        self._channel = channel
+        self._leader = leader
+        self._children: set[int] = set()
+        self.status: int | None = None
+        self._wake, self._waking = os.pipe()
+        os.set_blocking(self._waking, False)
+        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def serve(self) -> None:
+        """Until the leader is gone or wants nothing more."""
+        buffered, channel = b"", self._channel.fileno()
+        with contextlib.suppress(ConnectionError):
+            while self.status is None:
+                readable = self._wait(None, channel)
+                for pid, status in self._reap():
+                    self._tell({"exited": pid, "status": status})
+                if channel not in readable:
+                    continue
+                data = self._channel.recv(65536)
+                if not data:
+                    return
+                *lines, buffered = (buffered + data).split(b"\n")
+                for line in lines:
+                    self._spawn(json.loads(line))
+
+    def end(self, end_s: float) -> None:
+        """SIGTERM to every child, and SIGKILL to what does not end in time."""
+        self._signal(signal.SIGTERM)
+        give_up = SYSTEM.monotonic() + end_s
+        while self._children and (left := give_up - SYSTEM.monotonic()) > 0:
+            self._wait(left)
+            list(self._reap())
+        self._signal(signal.SIGKILL)
+
+    def _wait(self, seconds: float | None, *also: int) -> list[int]:
+        """Until a signal, or something to read from `also`, or for so long; what can be read."""
+        readable, _, _ = select.select([self._wake, *also], [], [], seconds)
+        if self._wake in readable:
+            os.read(self._wake, 4096)
+        return readable
+
+    def _reap(self) -> Iterator[tuple[int, int]]:
+        """The children that have ended since; the leader's status is only kept."""
+        while self._children or self._leader is not None:
+            pid, waited = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            status = os.waitstatus_to_exitcode(waited)
+            if pid == self._leader:
+                self._leader, self.status = None, status
+            else:
+                self._children.discard(pid)
+                yield pid, status
+
+    def _signal(self, number: int) -> None:
+        """To every child that has not been waited for: until then its pid is nobody else's."""
+        for pid in self._children:
+            os.kill(pid, number)
+
+    def _spawn(self, order: Mapping[str, Any]) -> None:
+        zygote, pid = os.getpid(), os.fork()
         if pid == 0:
-            return
-        yield pid, os.waitstatus_to_exitcode(status)
+            self._let_go()
+            _child(zygote, order)
+        self._children.add(pid)
+        self._tell({"spawned": order["id"], "pid": pid})
+
+    def _let_go(self) -> None:
+        """In a child: nothing of the zygote's stays open."""
+        self._channel.close()
+        signal.set_wakeup_fd(-1)
+        os.close(self._wake)
+        os.close(self._waking)
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        self._channel.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _spawn(channel: socket.socket, order: Mapping[str, Any]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        channel.close()
-        _child(order)
-    _tell(channel, {"spawned": order["id"], "pid": pid})
-
-
-def _child(order: Mapping[str, Any]) -> None:
+def _child(zygote: int, order: Mapping[str, Any]) -> NoReturn:
     def work() -> None:
         _detach(Path(order["output"]))
         os.environ.update(order["environ"])
         _run(importlib.import_module(order["module"]), order["name"])
 
-    _exit_with(work)
+    _exit_with(zygote, work)
 
 
-def _exit_with(work: Callable[[], None]) -> NoReturn:
-    """Runs `work` in a fresh child and ends the process, whatever happens."""
+def _exit_with(zygote: int, work: Callable[[], None]) -> NoReturn:
+    """Runs `work` in a fresh child of `zygote` and ends the process, whatever happens."""
     status = 1
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != zygote:
+            raise SystemExit("the zygote was gone before this process began")
         work()
         status = 0
     except BaseException as fault:
@@ -174,7 +228,6 @@ def _run(module: Any, name: str) -> None:
 def _detach(output: Path) -> None:
     """An own session, default signals, and output into a file."""
     os.setsid()
-    signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +241,7 @@ def _report(fault: BaseException) -> int:
     from chassis.errors import ConfigurationFault, StagedoorError
 
     if isinstance(fault, SystemExit):
-        return fault.code if isinstance(fault.code, int) else 1
+        return _asked_for(fault.code)
     if isinstance(fault, StagedoorError):
         sys.stderr.write(f"stagedoor: {fault}\n")
         return EXIT_CONFIGURATION if isinstance(fault, ConfigurationFault) else 1
@@ -198,5 +251,9 @@ def _report(fault: BaseException) -> int:
     return 1
 
 
-def _tell(channel: socket.socket, message: Mapping[str, Any]) -> None:
-    channel.sendall(json.dumps(message).encode() + b"\n")
+def _asked_for(code: object) -> int:
+    """The status that Python gives `SystemExit(code)`: text is printed and means 1."""
+    if code is None or isinstance(code, int):
+        return code or 0
+    sys.stderr.write(f"{code}\n")
+    return 1
