@@ -20,7 +20,7 @@ class RestartPolicy(msgspec.Struct, frozen=True):
 
 
 class RestartState:
-    """The crashes of one process."""
+    """The crashes of one process. Once in quarantine it is again, until it has run calmly."""
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
@@ -31,11 +31,13 @@ class RestartState:
     def crashed(self, started: float, now: float) -> float:
         """Seconds until the next start of a process that ran from `started` to `now`."""
         policy = self._policy
-        self._streak = 0 if now - started >= policy.calm_s else self._streak
+        if now - started >= policy.calm_s:
+            self._streak, self.quarantined = 0, False
         self._streak += 1
         self._crashes.append(now)
         full = len(self._crashes) == policy.loop_crashes
-        self.quarantined = full and now - self._crashes[0] <= policy.loop_s
+        if full and now - self._crashes[0] <= policy.loop_s:
+            self.quarantined = True
         if self.quarantined:
             return policy.quarantine_s
         return min(policy.most_s, policy.first_s * policy.factor ** (self._streak - 1))
