@@ -10,7 +10,10 @@ from chassis.contracts.wire import Call, Nothing, Wire
 
 
 class AcquireRequest(Wire, frozen=True):
-    """The same `idempotency_key` of one account acquires the same lease and play again."""
+    """The same `idempotency_key` of one account acquires the same lease and play again.
+
+    `attempt` names who asks, so that a play that fails cannot end what was asked for again since.
+    """
 
     account_id: str
     profile_id: str
@@ -20,6 +23,7 @@ class AcquireRequest(Wire, frozen=True):
     max_streams: int
     idempotency_key: str
     evict: str | None = None
+    attempt: str = ""
 
 
 class Lease(Wire, frozen=True):
@@ -47,6 +51,17 @@ class SessionQuery(Wire, frozen=True):
     session_id: str
 
 
+class GiveBack(Wire, frozen=True):
+    """Ends the lease of a play that failed, if there is one; not one that a later attempt holds.
+
+    It is named by the play, because whoever asked for it may not have heard the answer.
+    """
+
+    account_id: str
+    play_id: str
+    attempt: str
+
+
 class AccountSessions(Wire, frozen=True):
     account_id: str
 
@@ -69,7 +84,7 @@ class Reconcile(Wire, frozen=True):
 
 ACQUIRE = Call("sessions", "acquire", AcquireRequest, Lease, idempotent=True)
 RENEW = Call("sessions", "renew", SessionQuery, Lease)
-RELEASE = Call("sessions", "release", SessionQuery, Nothing)
+GIVE_BACK = Call("sessions", "give_back", GiveBack, Nothing)
 SESSIONS = Call("sessions", "list", AccountSessions, Leases)
 RECONCILE = Call("sessions", "reconcile", Reconcile, Nothing)
 

@@ -7,12 +7,13 @@ import asyncio
 from chassis.clock import Clock
 from chassis.contracts.streams import (
     ACQUIRE,
+    GIVE_BACK,
     RECONCILE,
-    RELEASE,
     RENEW,
     SESSIONS,
     AccountSessions,
     AcquireRequest,
+    GiveBack,
     Heartbeat,
     Lease,
     Leases,
@@ -36,7 +37,7 @@ class SessionsApi:
     def mount(self, api: Api) -> None:
         api.call(ACQUIRE, self.acquire)
         api.call(RENEW, self.renew)
-        api.call(RELEASE, self.release)
+        api.call(GIVE_BACK, self.give_back)
         api.call(SESSIONS, self.list)
         api.call(RECONCILE, self.reconcile)
         session = "/v1/play/sessions/{session_id}"
@@ -59,9 +60,14 @@ class SessionsApi:
         """A full term more for a lease that is live."""
         return await self._renew(body.account_id, body.session_id)
 
-    async def release(self, request: Request, body: SessionQuery) -> Nothing:
-        """Ends a lease; harmless when it has ended, or never was."""
-        await self._release(body.account_id, body.session_id)
+    async def give_back(self, request: Request, body: GiveBack) -> Nothing:
+        """Ends the lease of a play that failed; harmless when there is none."""
+        await self._store.change(
+            body.account_id,
+            lambda slots, now: model.give_back(
+                slots, body.play_id, body.attempt, now, self._store.policy
+            ),
+        )
         return Nothing()
 
     async def list(self, request: Request, body: AccountSessions) -> Leases:

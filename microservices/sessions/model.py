@@ -45,10 +45,11 @@ class LeasePolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A lease that has not been ended yet; it may have expired."""
+    """A lease that has not been ended yet; it may have expired. `attempt` asked for it last."""
 
     lease: Lease
     idempotency_key: str = ""
+    attempt: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ def acquire(
     """
     known = _by_key(slots, request, now)
     if known is not None:
-        return slots, known
+        return _asked_again(slots, known, request.attempt), known
     live = slots.live(now)
     slots = _expire(slots, now, policy)
     if request.evict is not None:
@@ -110,7 +111,8 @@ def acquire(
     if len(slots.held) >= request.max_streams:
         raise _too_many(live, request.max_streams)
     lease = _new(request, session_id, now, policy)
-    return _begin(slots, Held(lease, request.idempotency_key), now, policy), lease
+    held = Held(lease, request.idempotency_key, request.attempt)
+    return _begin(slots, held, now, policy), lease
 
 
 def renew(slots: Slots, session_id: str, now: float, policy: LeasePolicy) -> tuple[Slots, Lease]:
@@ -139,11 +141,25 @@ def release(slots: Slots, session_id: str, now: float, policy: LeasePolicy) -> t
     return slots, known
 
 
+def give_back(
+    slots: Slots, play_id: str, attempt: str, now: float, policy: LeasePolicy
+) -> tuple[Slots, None]:
+    """Ends the lease of a play that failed, unless another attempt has asked for it since."""
+    given = [
+        held.lease
+        for held in slots.held
+        if (held.lease.play_id, held.attempt) == (play_id, attempt)
+    ]
+    slots = _expire(slots, now, policy)
+    return _end(slots, lambda lease: lease in given, "released", now, policy), None
+
+
 def reconcile(slots: Slots, lease: Lease, now: float, policy: LeasePolicy) -> tuple[Slots, None]:
     """Takes in a provisional lease that was granted while nobody could ask us.
 
     It counts from now on. Where the account has no stream left, or its device has begun another
-    one since, it ends at once, and its player hears so at the next heartbeat.
+    one since, it ends at once, and its player hears so at the next heartbeat. A lease of the same
+    play is one that was granted after all, too late for anybody to hear of it: it makes way.
     """
     if slots.find(lease.session_id) or slots.ending(lease.session_id):
         return slots, None
@@ -190,6 +206,11 @@ def _by_key(slots: Slots, request: AcquireRequest, now: float) -> Lease | None:
             )
         return lease
     return None
+
+
+def _asked_again(slots: Slots, lease: Lease, attempt: str) -> Slots:
+    held = tuple(replace(one, attempt=attempt) if one.lease is lease else one for one in slots.held)
+    return replace(slots, held=held)
 
 
 def _new(request: AcquireRequest, session_id: str, now: float, policy: LeasePolicy) -> Lease:
@@ -256,7 +277,11 @@ def _change(
 def _same_device(slots: Slots, lease: Lease) -> tuple[list[Lease], list[Lease]]:
     """The device's other leases: those that began before `lease`, and those after."""
     others = [held.lease for held in slots.held if held.lease.device_id == lease.device_id]
-    earlier = [other for other in others if other.acquired_at <= lease.acquired_at]
+    earlier = [
+        other
+        for other in others
+        if other.acquired_at <= lease.acquired_at or other.play_id == lease.play_id
+    ]
     return earlier, [other for other in others if other not in earlier]
 
 

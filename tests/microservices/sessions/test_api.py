@@ -12,11 +12,13 @@ from chassis.clock import ManualClock
 from chassis.contracts.events import Envelope, LeaseChanged
 from chassis.contracts.streams import (
     ACQUIRE,
+    GIVE_BACK,
     RECONCILE,
-    RELEASE,
     RENEW,
     SESSIONS,
     AccountSessions,
+    GiveBack,
+    Leases,
     Reconcile,
     SessionQuery,
 )
@@ -111,11 +113,15 @@ async def test_a_senseless_heartbeat_is_400(
         assert answer.status_code == 400
 
 
-async def test_releasing_what_never_was_is_harmless_inside(
+async def test_a_play_gives_its_lease_back_by_its_own_name(
     tmp_path: Path, clock: ManualClock
 ) -> None:
+    given = GiveBack(account_id="a1", play_id="play-tv", attempt="one")
     async with sessions(tmp_path, clock) as client:
-        await client.call(RELEASE, SessionQuery(account_id="a1", session_id="s-nothing"))
+        await client.call(GIVE_BACK, given)
+        await client.call(ACQUIRE, ask(attempt="one"))
+        await client.call(GIVE_BACK, given)
+        assert await client.call(SESSIONS, AccountSessions(account_id="a1")) == Leases()
         answer = await client.raw_call(RENEW, SessionQuery(account_id="a1", session_id="s-nothing"))
         assert (answer.status_code, answer.json()["code"]) == (404, "session_unknown")
 

@@ -62,7 +62,7 @@ def test_the_same_idempotency_key_gets_the_same_lease_and_play() -> None:
     slots, first = model.acquire(Slots(), ask(), "s1", NOW, POLICY)
     again, second = model.acquire(slots, ask(play_id="another"), "s2", NOW + 5, POLICY)
     assert second == first
-    assert again is slots
+    assert again == slots
 
 
 def test_a_key_used_for_another_play_is_refused() -> None:
@@ -167,6 +167,22 @@ def test_a_reconciled_lease_of_a_device_that_has_moved_on_is_released() -> None:
     assert slots.ending("prov-tv") == model.Ended("prov-tv", "released", NOW + 6)
 
 
+def test_an_acquire_that_came_through_after_all_makes_way_for_the_lease_that_was_told() -> None:
+    slots, _ = model.acquire(Slots(), ask(play_id="play"), "s-late", NOW + 1, POLICY)
+    slots, _ = model.reconcile(slots, provisional(acquired_at=NOW), NOW + 2, POLICY)
+    assert [one.session_id for one in slots.live(NOW + 2)] == ["prov-tv"]
+    assert told(slots)[1:] == [("s-late", "released"), ("prov-tv", "acquired")]
+
+
+def test_a_play_that_failed_gives_its_lease_back_unless_it_was_asked_for_again() -> None:
+    slots, _ = model.acquire(Slots(), ask(attempt="one"), "s1", NOW, POLICY)
+    slots, lease = model.acquire(slots, ask(attempt="two"), "s2", NOW + 1, POLICY)
+    assert lease.session_id == "s1"
+    assert model.give_back(slots, "play-tv", "one", NOW + 2, POLICY)[0] == slots
+    slots, _ = model.give_back(slots, "play-tv", "two", NOW + 2, POLICY)
+    assert slots.live(NOW + 2) == () and told(slots)[-1] == ("s1", "released")
+
+
 def test_a_reconciled_lease_that_ran_out_is_told_as_expired() -> None:
     slots, _ = model.reconcile(Slots(), provisional(), NOW + 31, POLICY)
     assert slots.live(NOW + 31) == ()
@@ -247,6 +263,13 @@ class Streams(RuleBasedStateMachine):
     def release(self, session: int) -> None:
         self.slots, _ = model.release(self.slots, f"s{session}", self.now, POLICY)
         assert self.slots.find(f"s{session}") is None
+
+    @rule(device=DEVICES, attempt=st.sampled_from(["", "other"]))
+    def give_back(self, device: str, attempt: str) -> None:
+        before = self.slots
+        self.slots, _ = model.give_back(before, f"play-{device}", attempt, self.now, POLICY)
+        if attempt:
+            assert self.slots.live(self.now) == before.live(self.now)
 
     @rule(device=DEVICES)
     def reconcile(self, device: str) -> None:
