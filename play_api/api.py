@@ -85,6 +85,7 @@ class PlayApi:
             passport,
             play_id=play_id_of(passport.account_id, key),
             idempotency_key=key,
+            attempt=request.context.trace.span_id,
             trace_id=request.context.trace.trace_id,
             pin_checked=self._pin_checked(passport.account_id, body),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chassis.contracts.events import TOPICS
-from chassis.contracts.streams import RECONCILE, RELEASE
+from chassis.contracts.streams import GIVE_BACK, RECONCILE
 from chassis.deadline import Deadline
 from chassis.events import Log, Spool, Topic, open_log
 from chassis.events.measures import tell_of_spool
@@ -37,7 +37,7 @@ async def build(
     asks = asks or {
         step.name: chassis.peer(step.call, timeout_s=step.timeout_s, bulkhead=256) for step in plan
     }
-    release = asks.get("release") or chassis.peer(RELEASE, timeout_s=SIDE_TIMEOUT_S)
+    give_back = asks.get("give_back") or chassis.peer(GIVE_BACK, timeout_s=SIDE_TIMEOUT_S)
     reconcile = asks.get("reconcile") or chassis.peer(RECONCILE, timeout_s=SIDE_TIMEOUT_S)
     fallbacks = Fallbacks(clock)
     used = telemetry.metrics.counter(
@@ -54,7 +54,7 @@ async def build(
     playback = Playback(
         plan,
         asks,
-        release=release,
+        give_back=give_back,
         fallbacks=fallbacks,
         seal=chassis.seal,
         events=PlayEvents(spool, clock, f"/play_api/{telemetry.instance}"),

@@ -37,6 +37,8 @@ class Step:
     """One dependency of a Play. `fallback` and `never` are what docs and tests say of it.
 
     `refusal_ends` says that the service's own 4xx is the Play's answer, not a failure of the step.
+    A step with a `compensation` is undone by it when the Play fails, also where its answer is not
+    known.
     """
 
     name: str
@@ -112,7 +114,7 @@ PLAN: tuple[Step, ...] = (
         needs=("rights",),
         fallback="a provisional lease: short, one a device, capped, reconciled later",
         never="unlimited free streams",
-        compensation="release",
+        compensation="give_back",
     ),
     Step(
         "manifest",

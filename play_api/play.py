@@ -70,7 +70,10 @@ class WindowEnded(RequestFailure):
 
 
 class Play:
-    """The state of one request; each answer is put where the next question finds it."""
+    """The state of one request; each answer is put where the next question finds it.
+
+    `may_hold_lease`: sessions was asked and nothing proves that it granted none.
+    """
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Play:
         *,
         play_id: str,
         idempotency_key: str,
+        attempt: str,
         trace_id: str,
         pin_checked: bool,
     ) -> None:
@@ -86,9 +90,11 @@ class Play:
         self.passport = passport
         self.play_id = play_id
         self.idempotency_key = idempotency_key
+        self.attempt = attempt
         self.trace_id = trace_id
         self.pin_checked = pin_checked
         self.degraded: list[Degraded] = []
+        self.may_hold_lease = False
         self.entitlement: Entitlement
         self.profile: Profile
         self.title: Playable
@@ -151,6 +157,7 @@ class Play:
             max_streams=self.entitlement.limits.streams,
             idempotency_key=self.idempotency_key,
             evict=self.request.evict,
+            attempt=self.attempt,
         )
 
     def _ask_manifest(self) -> ManifestRequest:

@@ -9,13 +9,16 @@ from typing import Any
 from chassis.clock import Clock
 from chassis.contracts.accounts import Entitlement
 from chassis.contracts.play import PlayAnswer
-from chassis.contracts.streams import Lease, Reconcile, SessionQuery
+from chassis.contracts.streams import GiveBack, Reconcile
 from chassis.deadline import Deadline
 from chassis.errors import (
+    BreakerOpen,
+    BulkheadFull,
     DeadlineExceeded,
     DependencyFailed,
     OriginGarbled,
     PeerRefusal,
+    Retryable,
     StagedoorError,
     Unauthenticated,
 )
@@ -30,19 +33,19 @@ from play_api.run import run_plan
 Ask = Callable[[Any, Context], Awaitable[Any]]
 Told = Callable[[str, str], None]
 
-RELEASE_TRIES = 5
-RELEASE_PAUSE_S = 0.5
+GIVE_BACK_TRIES = 5
+GIVE_BACK_PAUSE_S = 0.5
 
 
 class Playback:
-    """Answers Plays. `asks` are the prepared calls by step name, and `release`."""
+    """Answers Plays. `asks` are the prepared calls by step name."""
 
     def __init__(
         self,
         plan: Sequence[Step],
         asks: Mapping[str, Ask],
         *,
-        release: Ask,
+        give_back: Ask,
         fallbacks: Fallbacks,
         seal: Seal,
         events: PlayEvents,
@@ -52,7 +55,7 @@ class Playback:
     ) -> None:
         self._plan = plan
         self._asks = asks
-        self._release = release
+        self._give_back = give_back
         self._fallbacks = fallbacks
         self._seal = seal
         self._events = events
@@ -65,7 +68,7 @@ class Playback:
         """The answer.
 
         Raises what forbids the Play (`RequestFailure`), or `DependencyFailed` naming the critical
-        step, or `DeadlineExceeded`. Whichever it is, no lease stays behind.
+        step, or `DeadlineExceeded`. Whichever it is, no lease stays behind, heard of or not.
         """
         context = Context(context.deadline.at_most(BUDGET_S), context.trace, context.passport_bytes)
         answered = False
@@ -74,8 +77,8 @@ class Playback:
             answer = play.answer()
             answered = True
         finally:
-            if not answered and play.lease is not None:
-                self._undo(play.lease, context)
+            if not answered:
+                self._undo(play, context)
         self._events.started(play, context.trace.header().decode())
         return answer
 
@@ -84,6 +87,7 @@ class Playback:
         if question is None:
             return
         began = self._clock.monotonic()
+        play.may_hold_lease |= step.compensation is not None
         try:
             answer = await self._asks[step.name](question, context)
             self._take(step, play, question, answer)
@@ -106,6 +110,8 @@ class Playback:
 
     def _fail(self, step: Step, play: Play, question: Any, failure: StagedoorError) -> None:
         """Stands in for the step, or raises what the Play ends with."""
+        if step.compensation is not None and _did_nothing(failure):
+            play.may_hold_lease = False
         if isinstance(failure, PeerRefusal) and step.refusal_ends:
             raise _refused(step, failure)
         stand_in = self._fallbacks.stand_in(step.name, play, question)
@@ -116,31 +122,33 @@ class Playback:
         play.mark(step.name, failure.code, said, failure.retry_after_s)
         self._on_fallback(step.name, failure.code)
 
-    def _undo(self, lease: Lease, context: Context) -> None:
-        """Releases in the background: the caller may be gone and the deadline over."""
-        if lease.provisional:
-            self._fallbacks.provisional.withdraw(lease)
-            return
-        task = asyncio.ensure_future(self._release_lease(lease, context))
-        self._undoing.add(task)
-        task.add_done_callback(self._undoing.discard)
+    def _undo(self, play: Play, context: Context) -> None:
+        """Gives back in the background: the caller may be gone and the deadline over."""
+        if play.lease is not None and play.lease.provisional:
+            self._fallbacks.provisional.withdraw(play.lease)
+        if play.may_hold_lease:
+            task = asyncio.ensure_future(self._give_lease_back(play, context))
+            self._undoing.add(task)
+            task.add_done_callback(self._undoing.discard)
 
-    async def _release_lease(self, lease: Lease, context: Context) -> None:
+    async def _give_lease_back(self, play: Play, context: Context) -> None:
         """Tries a few times; the lease ends by itself at the latest after its own time to live."""
-        query = SessionQuery(account_id=lease.account_id, session_id=lease.session_id)
+        given = GiveBack(
+            account_id=play.passport.account_id, play_id=play.play_id, attempt=play.attempt
+        )
         free = Context(Deadline.never(self._clock), context.trace)
-        for _ in range(RELEASE_TRIES):
+        for _ in range(GIVE_BACK_TRIES):
             try:
-                await self._release(query, free)
+                await self._give_back(given, free)
             except PeerRefusal:
                 return
             except StagedoorError:
-                await self._clock.sleep(RELEASE_PAUSE_S)
+                await self._clock.sleep(GIVE_BACK_PAUSE_S)
             else:
                 return
 
     async def close(self) -> None:
-        """Waits for releases under way."""
+        """Waits for leases that are being given back."""
         if self._undoing:
             await asyncio.gather(*self._undoing, return_exceptions=True)
 
@@ -159,6 +167,13 @@ async def reconcile_forever(
         except StagedoorError:
             continue
         fallbacks.provisional.told(leases)
+
+
+def _did_nothing(failure: StagedoorError) -> bool:
+    """Whether the service has certainly done nothing of what it was asked."""
+    if isinstance(failure, PeerRefusal | BreakerOpen | BulkheadFull):
+        return True
+    return failure.retryable is Retryable.ALWAYS
 
 
 def _refused(step: Step, failure: PeerRefusal) -> StagedoorError:

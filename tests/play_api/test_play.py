@@ -192,27 +192,62 @@ async def test_a_snapshot_stands_in_only_until_it_expires(
 
 
 @pytest.mark.parametrize("step", ["manifest", "licence"])
-async def test_a_critical_failure_after_the_lease_releases_it(
+async def test_a_critical_failure_after_the_lease_gives_it_back(
     play_api: InProcess, script: Script, step: str
 ) -> None:
     script.fail(step, OriginTimeout("slow"))
     await play(play_api)
-    await until(lambda: script.questions("release"))
-    (released,) = script.questions("release")
-    assert released.session_id == "s1"
+    await until(lambda: script.questions("give_back"))
+    (asked,), (given,) = script.questions("sessions"), script.questions("give_back")
+    assert (given.account_id, given.play_id) == ("a1", asked.play_id)
+    assert given.attempt == asked.attempt != ""
 
 
-async def test_a_release_that_fails_is_tried_again(play_api: InProcess, script: Script) -> None:
+@pytest.mark.parametrize("unheard", [OriginTimeout("slow"), OriginGarbled("html")])
+async def test_a_lease_of_which_nobody_heard_is_given_back_too(
+    play_api: InProcess, script: Script, unheard: StagedoorError
+) -> None:
+    script.fail("sessions", unheard)
     script.fail("manifest", OriginTimeout("slow"))
-    script.fail("release", OriginTimeout("slow"))
+    await play(play_api)
+    await until(lambda: script.questions("give_back"))
+
+
+@pytest.mark.parametrize(
+    "proof", [NoInstances("none"), BreakerOpen("open"), PeerRefusal(409, "too_many_streams")]
+)
+async def test_what_was_certainly_not_granted_is_not_given_back(
+    play_api: InProcess, script: Script, proof: StagedoorError
+) -> None:
+    script.fail("sessions", proof)
+    script.fail("manifest", OriginTimeout("slow"))
+    assert (await play(play_api)).status_code >= 400
+    await script.clock.advance(1)
+    assert script.questions("give_back") == []
+
+
+async def test_a_caller_that_leaves_while_sessions_is_asked_leaves_no_lease(
+    play_api: InProcess, script: Script
+) -> None:
+    script.hang("sessions")
+    asked = asyncio.ensure_future(play(play_api))
+    await until(lambda: script.questions("sessions"))
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await until(lambda: script.questions("give_back"))
+
+
+async def test_giving_back_that_fails_is_tried_again(play_api: InProcess, script: Script) -> None:
+    script.fail("manifest", OriginTimeout("slow"))
+    script.fail("give_back", OriginTimeout("slow"))
     await play(play_api)
     await script.clock.advance(0.6)
-    script.heal("release")
+    script.heal("give_back")
     await script.clock.advance(0.6)
-    assert len(script.questions("release")) == 3
+    assert len(script.questions("give_back")) == 3
 
 
-async def test_a_caller_that_leaves_ends_every_step_and_releases_the_lease(
+async def test_a_caller_that_leaves_ends_every_step_and_gives_the_lease_back(
     play_api: InProcess, script: Script
 ) -> None:
     cancelled = script.hang("manifest")
@@ -221,8 +256,8 @@ async def test_a_caller_that_leaves_ends_every_step_and_releases_the_lease(
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
     await asyncio.wait_for(cancelled.wait(), 1)
-    await until(lambda: script.questions("release"))
-    assert [question.session_id for question in script.questions("release")] == ["s1"]
+    await until(lambda: script.questions("give_back"))
+    assert len(script.questions("give_back")) == 1
 
 
 async def test_a_branch_does_not_wait_for_a_slow_branch(

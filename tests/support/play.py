@@ -84,7 +84,7 @@ class Script:
             ),
             "steering": Ranking(pathways=("cdn-b",), ttl_s=60, steering_url="/v1/steering/x"),
             "recommendations": UpNext(suggestion=Suggestion(title_id="ronin-1998", name="Ronin")),
-            "release": Nothing(),
+            "give_back": Nothing(),
             "reconcile": Nothing(),
         }
 

@@ -61,7 +61,7 @@ def leases(system: System) -> tuple[float, float]:
     """How many leases were granted and released so far."""
     series = scrape(system, "sessions")
     granted = total(series, "service_requests_total", operation="acquire", code="200")
-    released = total(series, "service_requests_total", operation="release", code="200")
+    released = total(series, "service_requests_total", operation="give_back", code="200")
     return granted, released
 
 
