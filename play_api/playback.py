@@ -33,6 +33,7 @@ from play_api.run import run_plan
 Ask = Callable[[Any, Context], Awaitable[Any]]
 Told = Callable[[str, str], None]
 
+OVERLOADED = 429
 GIVE_BACK_TRIES = 5
 GIVE_BACK_PAUSE_S = 0.5
 
@@ -112,7 +113,7 @@ class Playback:
         """Stands in for the step, or raises what the Play ends with."""
         if step.compensation is not None and _did_nothing(failure):
             play.may_hold_lease = False
-        if isinstance(failure, PeerRefusal) and step.refusal_ends:
+        if step.refusal_ends and isinstance(failure, PeerRefusal) and failure.status != OVERLOADED:
             raise _refused(step, failure)
         stand_in = self._fallbacks.stand_in(step.name, play, question)
         if stand_in is None:

@@ -27,19 +27,22 @@ from chassis.errors import (
     OriginFailure,
     OriginGarbled,
     OriginReset,
+    PeerRefusal,
     RequestFailure,
     Retryable,
     StagedoorError,
 )
-from chassis.http.api import Context
+from chassis.http.api import Context, MethodNotAllowed
 from chassis.http.attempt import Attempt
 from chassis.http.pool import Address, Pool
-from chassis.http.problems import failure_from
+from chassis.http.problems import UNTOLD, failure_from
 from chassis.identity import PASSPORT_HEADER
 from chassis.resilience import BreakerConfig, Policy, TimerWheel, policy
 from chassis.telemetry import TRACEPARENT, Telemetry, Trace
 
 ANSWER_LIMIT = 16 << 20
+_NOT_UNDERSTOOD = frozenset({"no_such_path", MethodNotAllowed.code, UNTOLD})
+_NOT_BELIEVED = 401
 
 
 class Peers:
@@ -148,7 +151,7 @@ class Peer(Generic[Req, Ans]):
     async def __call__(self, request: Req, context: Context) -> Ans:
         """The peer's answer.
 
-        Raises `PeerRefusal` (its 4xx), a `Refusal` (ours, nothing was sent), or an
+        Raises `PeerRefusal` (its own 4xx), a `Refusal` (ours, nothing was sent), or an
         `OriginFailure`.
         """
         clock, telemetry = self._peers.clock, self._peers.telemetry
@@ -247,11 +250,22 @@ class Peer(Generic[Req, Ans]):
 
     def _decode(self, answer: Attempt) -> Ans:
         if not 200 <= answer.status < 300:
-            raise failure_from(answer.status, answer.headers, answer.body)
+            raise self._refused(failure_from(answer.status, answer.headers, answer.body))
         try:
             return self._decoder.decode(answer.body)
         except msgspec.MsgspecError as fault:
             raise OriginGarbled(f"{self.command} answered something else: {fault}") from None
+
+    def _refused(self, failure: StagedoorError) -> StagedoorError:
+        """The failure that an answer tells. Whoever does not know the call, or does not believe
+        whom it comes from, has refused nothing: another service, or another version, is there."""
+        if isinstance(failure, PeerRefusal) and (
+            failure.code in _NOT_UNDERSTOOD or failure.status == _NOT_BELIEVED
+        ):
+            return OriginGarbled(
+                f"{self.command} was not understood: {failure.status} {failure.code}"
+            )
+        return failure
 
 
 class _Sent(NamedTuple):

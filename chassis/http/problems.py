@@ -24,6 +24,9 @@ from chassis.errors import (
 from chassis.http import framing
 from chassis.http.framing import Headers
 
+UNTOLD: Final = "peer_refused"
+"""The code of a 4xx answer that tells none."""
+
 CONTENT_TYPE: Final = b"application/problem+json"
 _OWN_FIELDS: Final = frozenset({"type", "title", "status", "code", "detail", "instance"})
 _MAX_DETAIL: Final = 2_000
@@ -79,7 +82,7 @@ def failure_from(status: int, headers: Headers, body: bytes) -> StagedoorError:
     retry_after_s = parse_retry_after(framing.value(headers, b"retry-after"))
     if status < 500:
         return PeerRefusal(
-            status, code or "peer_refused", detail, retry_after_s=retry_after_s, members=members
+            status, code or UNTOLD, detail, retry_after_s=retry_after_s, members=members
         )
     failure = OriginStatus(status, detail, retry_after_s=retry_after_s)
     failure.code = code or failure.code

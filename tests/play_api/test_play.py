@@ -306,6 +306,14 @@ async def test_too_many_streams_is_the_sessions_own_409(
     assert response.json()["sessions"] == live
 
 
+@pytest.mark.parametrize("step", ["membership", "rights", "manifest"])
+async def test_an_overloaded_service_is_an_outage_and_not_the_callers_fault(
+    play_api: InProcess, script: Script, step: str
+) -> None:
+    script.fail(step, PeerRefusal(429, "rate"))
+    assert problem(await play(play_api)) == (503, "dependency")
+
+
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
 async def test_an_inactive_membership_may_not_play(
     play_api: InProcess, script: Script, status: Any

@@ -190,6 +190,27 @@ async def test_a_refusal_of_the_peer_is_its_answer_and_no_failure_of_its_own(sid
 
 
 @pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("404 Not Found", "no_such_path"),
+        ("405 Method Not Allowed", "method_not_allowed"),
+        ("401 Unauthorized", "expired"),
+        ("404 Not Found", ""),
+    ],
+)
+async def test_whoever_does_not_know_the_call_at_all_has_refused_nothing(
+    side: Side, status: str, code: str
+) -> None:
+    told = http(b'{"code":"%b"}' % code.encode(), status, b"content-type: application/problem+json")
+    async with Scripted(saying(told)) as things:
+        peer = await side.peer(things)
+        with pytest.raises(OriginGarbled, match=code or "peer_refused"):
+            await peer(HELLO, side.context())
+    assert peer.policy.snapshot().failure == 1
+    assert peer.balancer.standings()["t0"].failures == 1
+
+
+@pytest.mark.parametrize(
     "response",
     [
         http(b"<html>"),
