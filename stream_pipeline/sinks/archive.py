@@ -130,7 +130,7 @@ class ArchiveSink:
             winner = await read_footer(self._objects, key)
             self.conflicts += 1
             segment.drop_below(winner.end)
-            chain.covered(winner.end)
+            chain.covered(winner.end, winner.windows)
         chain.stored(segment, segment.end)
 
     async def _create(self, key: str, body: bytes) -> bool:
@@ -198,10 +198,11 @@ class Chain:
         self._segments.remove(segment)
         self.end = max(self.end, end)
 
-    def covered(self, end: int) -> None:
-        """Another writer's object reaches up to `end`."""
+    def covered(self, end: int, windows: Mapping[str, Window]) -> None:
+        """Another writer's object reaches up to `end`, with these windows there."""
         self.end = max(self.end, end)
-        self._next = max(self._next, end)
+        if end > self._next:
+            self._next, self._windows = end, Windows(windows)
         for segment in self._segments:
             segment.drop_below(end)
 

@@ -148,6 +148,17 @@ async def test_the_loser_drops_what_the_winner_stored_and_goes_on(
     assert sorted(await offsets(objects)) == list(range(12))
 
 
+async def test_the_loser_knows_the_events_that_only_the_winner_saw(objects: Objects) -> None:
+    one, two = await opened(objects), await opened(objects)
+    await take(one, records(0, 6))
+    await take(two, records(0, 3))
+    await one.flush(0.0, everything=True)
+    await two.flush(0.0, everything=True)
+    await take(two, [record(moment(5), 6), record(moment(7), 7)])
+    await two.flush(0.0, everything=True)
+    assert sorted(await offsets(objects)) == [0, 1, 2, 3, 4, 5, 7]
+
+
 class Uncertain:
     """A store whose creates fail: after they were done, or before."""
 
