@@ -69,7 +69,11 @@ def _sound(entry: Mapping[str, Any]) -> VerificationKey | None:
 
 
 class Jwks:
-    """Keys by id. Refetches once for an unknown id, at most once a second, for all who ask."""
+    """Keys by id. Refetches once for an unknown id, at most once a second, for all who ask.
+
+    Keys are `fresh_s` old before they are looked up again; only whoever comes first waits for that.
+    While the issuer is away they serve until they are `stale_s` old.
+    """
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class Jwks:
     ) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._fresh_s = fresh_s
+        self.fresh_s = fresh_s
         self._stale_s = stale_s
         self._pause_s = pause_s
         self._keys: dict[str, VerificationKey] = {}
@@ -97,7 +101,7 @@ class Jwks:
         """The key; `Unauthenticated` when the issuer has none, `StoreUnavailable` when it is away
         and the id is not among the keys we still hold."""
         key = self._keys.get(key_id)
-        if key is not None and self._is_fresh():
+        if key is not None and (self._is_fresh() or self._is_being_fetched()):
             return key
         reachable = await self._refresh()
         key = self._keys.get(key_id) if self._is_usable() else None
@@ -117,12 +121,16 @@ class Jwks:
             try:
                 self._keys = parse(await self._fetch())
             except Exception:  # whatever the fetch or the document does, the held keys stay
+                self._tried_at = self._clock.monotonic()
                 return False
-            self._fetched_at = self._clock.monotonic()
+            self._tried_at = self._fetched_at = self._clock.monotonic()
             return True
 
+    def _is_being_fetched(self) -> bool:
+        return self._lock.locked() and self._is_usable()
+
     def _is_fresh(self) -> bool:
-        return self._clock.monotonic() - self._fetched_at < self._fresh_s
+        return self._clock.monotonic() - self._fetched_at < self.fresh_s
 
     def _is_usable(self) -> bool:
         return self._clock.monotonic() - self._fetched_at < self._stale_s

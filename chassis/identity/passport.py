@@ -46,7 +46,7 @@ class PassportSigner:
 
 
 class PassportVerifier:
-    """Opens passports; remembers those it opened until they expire."""
+    """Opens passports; remembers each for a second, in which a caller shows it many times."""
 
     def __init__(self, seal: Seal, clock: Clock, *, audience: str = "inside") -> None:
         self._seal = seal

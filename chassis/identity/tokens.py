@@ -1,4 +1,4 @@
-"""Tokens from outside: JWTs verified by the issuer's keys, verified ones kept until they expire."""
+"""Tokens from outside: JWTs verified by the issuer's keys; verified ones are kept for a while."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class TokenVerifier:
-    """Verifies tokens against one policy. Cached answers cost one digest and one look-up."""
+    """Verifies tokens against one policy. Cached answers cost one digest and one look-up.
+
+    They hold until the token expires, but no longer than a key is fresh, so that a key that its
+    issuer has removed stops for the tokens that it has signed as well.
+    """
 
     def __init__(
         self, policy: TokenPolicy, jwks: Jwks, clock: Clock, *, cache_limit: int = 50_000
@@ -52,15 +56,15 @@ class TokenVerifier:
         self.policy = policy
         self._jwks = jwks
         self._clock = clock
-        self._cache: dict[bytes, Claims] = {}
+        self._cache: dict[bytes, tuple[Claims, float]] = {}
         self._cache_limit = cache_limit
 
     def verify_cached(self, token: bytes) -> Claims | None:
-        """The claims of a token verified before and not expired since; None: ask `verify`."""
-        claims = self._cache.get(_digest(token))
-        if claims is None or self._clock.now() >= claims.expires_at + self.policy.leeway_s:
+        """The claims of a token verified not long ago and not expired since; None: ask `verify`."""
+        found = self._cache.get(_digest(token))
+        if found is None or self._clock.now() >= found[1]:
             return None
-        return claims
+        return found[0]
 
     async def verify(self, token: bytes) -> Claims:
         """The claims; `Unauthenticated` says what is wrong, `StoreUnavailable` that the issuer's
@@ -68,9 +72,11 @@ class TokenVerifier:
         header = _header(token)
         key = await self._jwks.key(header["kid"])
         claims = self._check(token, header, key)
+        now = self._clock.now()
         if len(self._cache) >= self._cache_limit:
-            self._evict()
-        self._cache[_digest(token)] = claims
+            self._evict(now)
+        until = min(claims.expires_at + self.policy.leeway_s, now + self._jwks.fresh_s)
+        self._cache[_digest(token)] = (claims, until)
         return claims
 
     def _check(self, token: bytes, header: Mapping[str, Any], key: VerificationKey) -> Claims:
@@ -86,11 +92,8 @@ class TokenVerifier:
             raise Unauthenticated("the token's signature does not verify") from None
         return judge(values, self.policy, self._clock.now())
 
-    def _evict(self) -> None:
-        now = self._clock.now()
-        self._cache = {
-            digest: claims for digest, claims in self._cache.items() if claims.expires_at > now
-        }
+    def _evict(self, now: float) -> None:
+        self._cache = {digest: kept for digest, kept in self._cache.items() if kept[1] > now}
         if len(self._cache) >= self._cache_limit:
             self._cache.clear()
 

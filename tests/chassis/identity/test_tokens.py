@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -41,9 +42,13 @@ class Issuer:
         self.keys = [key.as_dict(private=False) for key in keys]
         self.fetches = 0
         self.away = False
+        self.hangs_s = 0.0
+        self.clock = ManualClock()
 
     async def fetch(self) -> bytes:
         self.fetches += 1
+        if self.hangs_s:
+            await self.clock.sleep(self.hangs_s)
         if self.away:
             raise OSError("away")
         return json.dumps({"keys": self.keys}).encode()
@@ -53,6 +58,7 @@ class Setting:
     def __init__(self, *keys: Any) -> None:
         self.clock = ManualClock()
         self.issuer = Issuer(*(keys or (EC, RSA, ED)))
+        self.issuer.clock = self.clock
         self.verifier = TokenVerifier(POLICY, Jwks(self.issuer.fetch, self.clock), self.clock)
 
     def claims(self, **changes: Any) -> dict[str, Any]:
@@ -77,7 +83,7 @@ async def test_a_good_token_of_each_kind_verifies(key: Any, alg: str) -> None:
     assert (claims.subject, claims.scopes) == ("a1", ("member", "play"))
 
 
-async def test_a_verified_token_is_remembered_until_it_expires() -> None:
+async def test_a_verified_token_is_remembered_until_it_expires_or_its_key_is_old() -> None:
     setting = Setting()
     token = setting.token()
     assert setting.verifier.verify_cached(token) is None
@@ -185,6 +191,29 @@ async def test_an_unknown_key_is_looked_up_once_a_second_at_most() -> None:
     assert setting.issuer.fetches <= 2
 
 
+async def test_whoever_asks_while_the_issuer_hangs_shares_one_fetch() -> None:
+    setting = Setting()
+    setting.issuer.hangs_s, setting.issuer.away = 5.0, True
+    token = setting.token()
+    asked = [asyncio.ensure_future(setting.verifier.verify(token)) for _ in range(10)]
+    await setting.clock.advance(5.1)
+    assert all(isinstance(one.exception(), StoreUnavailable) for one in asked)
+    assert setting.issuer.fetches == 1
+
+
+async def test_a_held_key_serves_while_another_caller_looks_for_newer_ones() -> None:
+    setting = Setting()
+    await setting.verifier.verify(setting.token())
+    setting.clock.tick(301)
+    setting.issuer.hangs_s = 5.0
+    first = asyncio.ensure_future(setting.verifier.verify(setting.token()))
+    await setting.clock.advance(0.1)
+    assert await asyncio.wait_for(setting.verifier.verify(setting.token()), 1)
+    assert not first.done()
+    await setting.clock.advance(5)
+    assert (await first).subject == "a1"
+
+
 async def test_a_new_key_is_found_by_refetching() -> None:
     setting = Setting(EC)
     await setting.verifier.verify(setting.token())
@@ -214,10 +243,14 @@ async def test_held_keys_verify_through_an_outage_for_a_day() -> None:
 async def test_a_removed_key_stops_within_its_time() -> None:
     setting = Setting()
     await setting.verifier.verify(setting.token())
+    before = setting.token()
+    await setting.verifier.verify(before)
     setting.issuer.keys = [RSA.as_dict(private=False)]
     setting.clock.tick(301)
-    with pytest.raises(Unauthenticated, match="no key"):
-        await setting.verifier.verify(setting.token())
+    assert setting.verifier.verify_cached(before) is None
+    for token in (before, setting.token()):
+        with pytest.raises(Unauthenticated, match="no key"):
+            await setting.verifier.verify(token)
 
 
 @pytest.mark.parametrize(
