@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from chassis.telemetry import Telemetry
+from chassis.telemetry import Telemetry, shown_path
 from chassis.telemetry.metrics import Histogram, Labels
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Observer:
             "route": ready.name if ready else UNMATCHED,
             "version": exchange.version,
             "method": exchange.method.decode("latin-1"),
-            "path": exchange.path.decode("latin-1") + ("?…" if exchange.query else ""),
+            "path": _path(exchange) + ("?…" if exchange.query else ""),
             "status": exchange.status,
             "outcome": exchange.outcome,
             "duration_ms": round(lasted * 1000, 3),
@@ -124,13 +124,17 @@ class Observer:
             "http.request.method": exchange.method.decode("latin-1"),
             "http.route": ready.name if ready else UNMATCHED,
             "http.response.status_code": exchange.status,
-            "url.path": exchange.path.decode("latin-1"),
+            "url.path": _path(exchange),
             "attempts": exchange.attempts,
         }
         if exchange.claimed_trace is not None:
             attributes["link"] = exchange.claimed_trace.decode("latin-1")
         start = self._telemetry.clock.now() - lasted
         self._telemetry.span(exchange.trace, "gateway", start, exchange.outcome, attributes)
+
+
+def _path(exchange: Exchange) -> str:
+    return shown_path(exchange.path.decode("latin-1"))
 
 
 def _labels(route: str, method: bytes, status: int, outcome: str) -> tuple[str, str, str, str, str]:

@@ -15,14 +15,14 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.routing import compile_path
 
-from chassis.contracts.wire import Ans, Call, Req
+from chassis.contracts.wire import NOT_DECODED, Ans, Call, Req
 from chassis.deadline import GRPC_HEADER, Deadline, parse_grpc_timeout, parse_timeout_ms
 from chassis.deadline import HEADER as DEADLINE_HEADER
 from chassis.errors import BadRequest, NotFound, RequestFailure, StagedoorError, Unauthenticated
 from chassis.http.openapi import describe
 from chassis.http.problems import problem
 from chassis.identity import PASSPORT_HEADER, Passport, PassportVerifier
-from chassis.telemetry import TRACEPARENT, Telemetry, Trace
+from chassis.telemetry import TRACEPARENT, Telemetry, Trace, shown_path
 from chassis.telemetry.metrics import Counter, Histogram
 
 Scope = Mapping[str, Any]
@@ -129,7 +129,7 @@ class Operation:
             return self._decoder.decode(body)
         except msgspec.ValidationError as fault:
             raise BadRequest(f"the body does not fit: {fault}") from None
-        except msgspec.DecodeError as fault:
+        except NOT_DECODED as fault:
             raise BadRequest(f"the body is not JSON: {fault}") from None
 
     async def run(self, request: Request) -> Reply:
@@ -276,7 +276,9 @@ class Api:
         except Exception as fault:
             served.outcome = "local_error"
             served.fault = f"{type(fault).__name__}: {fault}"
-            self._telemetry.log.say("unexpected", fault=served.fault, path=scope["path"])
+            self._telemetry.log.say(
+                "unexpected", fault=served.fault, path=shown_path(scope["path"])
+            )
             reply = _problem(StagedoorError("something went wrong here; the log has the details"))
         served.status = reply.status
         return reply
@@ -321,7 +323,7 @@ class Api:
             "trace": served.trace.trace_id,
             "operation": name,
             "method": scope["method"],
-            "path": scope["path"],
+            "path": shown_path(scope["path"]),
             "status": served.status,
             "outcome": served.outcome,
             "duration_ms": round(duration * 1000, 3),

@@ -1,9 +1,19 @@
 """What a process tells about itself: metrics, spans, one-line logs."""
 
-from chassis.telemetry.logs import LineLog
+from chassis.telemetry.logs import LineLog, shown_path
 from chassis.telemetry.metrics import BUCKETS, Metrics
 from chassis.telemetry.spans import Span, SpanRing
 from chassis.telemetry.telemetry import Telemetry
 from chassis.telemetry.trace import TRACEPARENT, Trace
 
-__all__ = ["BUCKETS", "TRACEPARENT", "LineLog", "Metrics", "Span", "SpanRing", "Telemetry", "Trace"]
+__all__ = [
+    "BUCKETS",
+    "TRACEPARENT",
+    "LineLog",
+    "Metrics",
+    "Span",
+    "SpanRing",
+    "Telemetry",
+    "Trace",
+    "shown_path",
+]

@@ -21,6 +21,8 @@ CAPACITY = 20_000
 _GATHER_S = 0.2
 _JOIN_S = 2.0
 _REDACTED = "…"
+_SHOWN = 64
+_KEPT = 16
 _WORDS = re.compile(r"[^a-z]+")
 _SECRET = frozenset(
     word + plural
@@ -105,6 +107,15 @@ class LineLog:
         self._filled.set()
         if self._writer is not None:
             self._writer.join(timeout=_JOIN_S)
+
+
+def shown_path(path: str) -> str:
+    """A path for logs and spans, with the long parts cut: a path may hold a sealed token, which is
+    a credential, and none of which is of use without its end."""
+    if len(path) <= _SHOWN:
+        return path
+    parts = path.split("/")
+    return "/".join(part if len(part) <= _SHOWN else f"{part[:_KEPT]}…" for part in parts)
 
 
 def _redacted(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,6 +191,23 @@ async def test_one_json_line_a_request_without_its_query(tmp_path: Path) -> None
     assert "secret" not in text
 
 
+async def test_a_token_in_a_path_is_cut_in_log_and_span(tmp_path: Path) -> None:
+    token = f"k1.{'x' * 90}.{'y' * 43}.m3u8"
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, one_rule(upstream.port)) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(GET.replace(b"/ ", f"/v1/manifests/{token} ".encode()))
+        await client.answer()
+        telemetry = worker.telemetry
+        trace_id = upstream.received.split(b"traceparent: 00-")[1][:32].decode()
+        spans = str(telemetry.trace(trace_id))
+    text = (tmp_path / "home" / "log" / f"{telemetry.instance}.jsonl").read_text()
+    assert "/v1/manifests/k1." in text and "/v1/manifests/k1." in spans
+    assert "yyy" not in text + spans
+
+
 async def test_a_span_is_kept_for_every_request(tmp_path: Path) -> None:
     async with (
         Scripted(answers()) as upstream,

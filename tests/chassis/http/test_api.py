@@ -146,6 +146,14 @@ async def test_every_request_is_counted_traced_and_logged_once(
     assert (line["operation"], line["status"], line["said"]) == ("echo", 200, "x")
 
 
+async def test_a_token_in_a_path_is_not_logged_whole(things: InProcess, tmp_path: Path) -> None:
+    for path in (f"/v1/things/{'k' * 99}secret", f"/v1/nothing/{'k' * 99}secret/x"):
+        await things.rest("GET", path)
+    things.chassis.telemetry.close()
+    text = (tmp_path / "test.jsonl").read_text()
+    assert text.count("/kkkk") == 2 and "secret" not in text
+
+
 async def test_the_served_document_describes_what_is_served(things: InProcess) -> None:
     document = (await things.rest("GET", "/openapi.json")).json()
     assert document["openapi"] == "3.1.0"
