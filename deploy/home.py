@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from chassis.clock import Clock
+from chassis.disk.files import sync_folder
 from chassis.errors import ConfigurationFault
 from chassis.identity import Keyring
 
@@ -22,8 +23,9 @@ FOLDERS = ("run", "log", "data", "keys", "registry", "events", "spool", "archive
 class Home:
     """`root` and everything the supervisor keeps below it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, minimum_free: int = MINIMUM_FREE) -> None:
         self.root = root.absolute()
+        self._minimum_free = minimum_free
         self._lock: int | None = None
 
     @property
@@ -47,18 +49,23 @@ class Home:
             (self.root / "keys").chmod(0o700)
             self._check_room()
             self._take_lock()
+            self.state_file.unlink(missing_ok=True)
             self._make_keyring(clock)
         except OSError as fault:
+            self._let_go()
             raise _unusable(
-                f"{self.root}: {fault.strerror}: make it writable, or set STAGEDOOR_HOME to a"
-                " directory that is"
+                f"{fault.filename or self.root}: {fault.strerror}: make {self.root} a directory"
+                " that can be written, or set STAGEDOOR_HOME to one"
             ) from None
+        except ConfigurationFault:
+            self._let_go()
+            raise
 
     def _check_room(self) -> None:
         room = os.statvfs(self.root)
-        if room.f_bavail * room.f_frsize < MINIMUM_FREE:
+        if room.f_bavail * room.f_frsize < self._minimum_free:
             raise _unusable(
-                f"{self.root}: less than {MINIMUM_FREE >> 20} MB are free: make room, or set"
+                f"{self.root}: less than {self._minimum_free >> 20} MB are free: make room, or set"
                 " STAGEDOOR_HOME to another disk"
             )
         probe = self.root / "run" / ".probe"
@@ -82,18 +89,21 @@ class Home:
     def _make_keyring(self, clock: Clock) -> None:
         if self.keyring_file.exists():
             Keyring.load(self.keyring_file)
+            self.keyring_file.chmod(0o600)
             return
         self.write(self.keyring_file, msgspec.json.encode(Keyring.fresh(clock)), mode=0o600)
 
     def write(self, file: Path, content: bytes, *, mode: int = 0o640) -> None:
-        """Replaces `file` whole, or leaves it as it was."""
+        """Replaces `file` whole and durably, or leaves it as it was."""
         part = file.with_name(file.name + ".part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         part.rename(file)
+        sync_folder(file.parent)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         self.write(self.state_file, json.dumps(state, indent=2).encode())
@@ -101,14 +111,17 @@ class Home:
     def read_state(self) -> dict[str, Any] | None:
         """What the running system says of itself; None when there is none."""
         try:
-            state: dict[str, Any] = json.loads(self.state_file.read_bytes())
+            state = json.loads(self.state_file.read_bytes())
         except (OSError, ValueError):
             return None
-        return state
+        return state if isinstance(state, dict) else None
 
     def close(self) -> None:
         self.state_file.unlink(missing_ok=True)
         self.control_socket.unlink(missing_ok=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
