@@ -12,6 +12,11 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """A value that crosses a process. Frozen; unknown fields are ignored on reading."""
 
 
+NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Everything that decoding somebody else's bytes may raise: besides what does not fit, text that is
+not UTF-8, and nesting without end."""
+
+
 class Nothing(Wire, frozen=True):
     """An empty request or answer."""
 

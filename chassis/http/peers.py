@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple
 import msgspec
 
 from chassis.clock import Clock
-from chassis.contracts.wire import Ans, Call, Req
+from chassis.contracts.wire import NOT_DECODED, Ans, Call, Req
 from chassis.deadline import HEADER as DEADLINE_HEADER
 from chassis.deadline import Deadline
 from chassis.discovery import Instance
@@ -253,7 +253,7 @@ class Peer(Generic[Req, Ans]):
             raise self._refused(failure_from(answer.status, answer.headers, answer.body))
         try:
             return self._decoder.decode(answer.body)
-        except msgspec.MsgspecError as fault:
+        except NOT_DECODED as fault:
             raise OriginGarbled(f"{self.command} answered something else: {fault}") from None
 
     def _refused(self, failure: StagedoorError) -> StagedoorError:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chassis.contracts.wire import NOT_DECODED
 from chassis.errors import (
     Faulty,
     OriginGarbled,
@@ -96,7 +97,7 @@ def _problem_fields(headers: Headers, body: bytes) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except NOT_DECODED:
         return {}
 
 

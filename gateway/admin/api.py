@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chassis.contracts.wire import NOT_DECODED
 from chassis.errors import BadRequest, NotFound, StagedoorError
 from chassis.http.admin import admin_routes
 from chassis.http.problems import problem
@@ -177,7 +178,7 @@ def _question(request: Request) -> ExplainRequest:
 async def _asked(request: Request) -> ExplainRequest:
     try:
         return msgspec.json.decode(await _body(request), type=ExplainRequest)
-    except msgspec.DecodeError as fault:
+    except NOT_DECODED as fault:
         raise BadRequest(f"the body must be JSON with a 'url': {fault}") from None
 
 

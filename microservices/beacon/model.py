@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from chassis.contracts.events import Envelope, PlayerEvent
-from chassis.contracts.wire import Wire
+from chassis.contracts.wire import NOT_DECODED, Wire
 from chassis.identity import Passport
 
 BATCH_LIMIT = 500
@@ -39,7 +39,7 @@ def parse(raw: msgspec.Raw) -> PlayerEvent | str:
     """The event, or why it is none."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
+    except NOT_DECODED as fault:
         return f"not a player event: {fault}"
 
 

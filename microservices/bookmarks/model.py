@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -17,6 +16,7 @@ from chassis.contracts.viewing import (
     BookmarkPage,
     ContinueWatching,
 )
+from chassis.contracts.wire import NOT_DECODED
 from chassis.errors import BadRequest, Unprocessable
 from chassis.identity import Passport
 
@@ -81,7 +81,7 @@ def open_mark(text: str | None) -> Mark | None:
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         return _marks.decode(decoded)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
+    except (ValueError, *NOT_DECODED):
         raise BadRequest("after must be the `next` of an earlier page") from None
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from chassis.contracts.protection import key_id, protected_height, tiers_up_to
 from chassis.contracts.streams import LicenceClaims, LicenceRequest
-from chassis.contracts.wire import Wire
+from chassis.contracts.wire import NOT_DECODED, Wire
 from chassis.errors import BadRequest, Forbidden, Unprocessable
 
 STREAMING_S = 6 * 3600.0
@@ -138,6 +138,6 @@ def decode_clear_key(body: bytes) -> ClearKeyRequest:
     """The request; `BadRequest` says what is wrong with it."""
     try:
         return msgspec.json.decode(body, type=ClearKeyRequest)
-    except msgspec.MsgspecError as fault:
+    except NOT_DECODED as fault:
         example = '{"kids":["…"],"type":"temporary"}'
         raise BadRequest(f"the body is no Clear Key request such as {example}: {fault}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from chassis.contracts.events import Envelope, PlayerEvent, PlayStarted
+from chassis.contracts.wire import NOT_DECODED
 from chassis.errors import RequestFailure
 from chassis.events import Record
 
@@ -41,14 +42,14 @@ def decode(record: Record) -> Decoded:
     """
     try:
         envelope = _envelope.decode(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
+    except NOT_DECODED as fault:
         raise Undecodable(str(fault), code="envelope") from None
     decoder = _DATA.get(envelope.type)
     if decoder is None:
         return _unknown(envelope)
     try:
         fact: Fact = decoder.decode(envelope.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
+    except NOT_DECODED as fault:
         raise Undecodable(str(fault), code="data") from None
     if fact.profile_id.encode() != record.key:
         raise Undecodable(f"keyed by another than profile {fact.profile_id!r}", code="key")

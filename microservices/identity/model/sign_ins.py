@@ -8,7 +8,6 @@ before: nobody can tell which, so the whole family ends (RFC 9700, 4.14.2).
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 from chassis.contracts.accounts import SignedInDevice
 from chassis.contracts.keys import Key
 from chassis.contracts.profiles import Profile
+from chassis.contracts.wire import NOT_DECODED
 from chassis.errors import BadRequest, Unauthenticated
 from microservices.identity.model.accounts import AccountRow
 
@@ -78,7 +78,7 @@ class Refresh(msgspec.Struct, frozen=True, array_like=True):
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
             return msgspec.json.decode(raw, type=cls)
-        except (binascii.Error, ValueError, msgspec.MsgspecError):
+        except (ValueError, *NOT_DECODED):
             return None
 
 

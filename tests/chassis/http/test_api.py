@@ -71,6 +71,18 @@ async def test_a_body_that_does_not_fit_says_where(things: InProcess) -> None:
     assert broken.status_code == 400 and "JSON" in broken.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"said":"\xff"}', b'{"said":"\xed\xa0\x80"}', b'{"new":' + b"[" * 5000, b"[" * 5000],
+    ids=["not UTF-8", "a lone surrogate", "nested without end", "nested at once"],
+)
+async def test_bytes_that_no_decoder_takes_are_the_callers_fault(
+    things: InProcess, body: bytes
+) -> None:
+    response = await things.http.post(ECHO.path, content=body)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+
+
 async def test_unknown_fields_are_ignored_so_that_two_versions_can_talk(things: InProcess) -> None:
     assert (await things.rest("POST", ECHO.path, {"said": "x", "new": 1})).status_code == 200
 

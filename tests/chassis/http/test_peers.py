@@ -215,6 +215,8 @@ async def test_whoever_does_not_know_the_call_at_all_has_refused_nothing(
     [
         http(b"<html>"),
         http(b'{"said":3}'),
+        http(b'{"said":"\xff"}'),
+        http(b'{"said":"hi","new":' + b"[" * 5000),
         http(b""),
         http(b'{"said":"hi"}', "302 Found", b"location: /elsewhere"),
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",

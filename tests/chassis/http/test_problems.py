@@ -111,6 +111,11 @@ def test_an_answer_that_is_no_problem_still_becomes_a_failure() -> None:
     assert failure_from(502, [], b"").code == "origin_status"
 
 
+@pytest.mark.parametrize("body", [b'{"code":"\xff"}', b'{"code":' + b"[" * 5000])
+def test_a_problem_that_no_decoder_takes_still_becomes_a_failure(body: bytes) -> None:
+    assert failure_from(503, [(b"content-type", CONTENT_TYPE)], body).code == "origin_status"
+
+
 def test_an_answer_below_400_is_no_failure_but_a_disagreement() -> None:
     assert isinstance(failure_from(302, [], b""), OriginGarbled)
 

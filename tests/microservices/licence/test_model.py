@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chassis.contracts.common import Device, Drm
@@ -146,6 +146,8 @@ def test_a_request_names_one_to_sixteen_keys(count: int) -> None:
         key_ids_of(ClearKeyRequest(kids=(base64url(kids("sd")[0]),) * count))
 
 
+@example(b'{"kids":["\xff"]}')
+@example(b'{"kids":' + b"[" * 5000)
 @given(st.binary())
 def test_any_body_is_a_request_or_a_bad_one(body: bytes) -> None:
     try:

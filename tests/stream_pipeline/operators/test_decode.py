@@ -30,6 +30,7 @@ def test_a_play_start_is_told_from_a_player_start() -> None:
         (b"", "envelope"),
         (b"\xff\xfe", "envelope"),
         (b"{}", "envelope"),
+        (b'{"new":' + b"[" * 5000, "envelope"),
         (b'{"id":"","partitionkey":"","source":"","type":"","time":"","data":1}', "envelope"),
     ],
 )
