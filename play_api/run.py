@@ -42,9 +42,9 @@ class _Run:
 
     def _ended(self, step: Step, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if task.cancelled() or self.finished.done():
+        failure = _failure(step, task)
+        if self.finished.done():
             return
-        failure = task.exception()
         if failure is not None:
             self.finished.set_exception(failure)
             return
@@ -62,3 +62,10 @@ class _Run:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _failure(step: Step, task: asyncio.Task[None]) -> BaseException | None:
+    """How a step failed. One that somebody else cancelled has: its run would wait for ever."""
+    if task.cancelled():
+        return RuntimeError(f"the step {step.name} was cancelled")
+    return task.exception()
