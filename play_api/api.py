@@ -7,7 +7,7 @@ import msgspec
 from chassis.clock import Clock
 from chassis.contracts.play import PlayAnswer, PlayRequest
 from chassis.contracts.profiles import PinToken
-from chassis.errors import BadRequest, Forbidden, RateLimited, StagedoorError, Unauthenticated
+from chassis.errors import BadRequest, Forbidden, Shed, StagedoorError, Unauthenticated
 from chassis.http.api import Api, Reply, Request
 from chassis.identity import Seal
 from chassis.telemetry import Telemetry
@@ -15,6 +15,12 @@ from play_api.play import Play, check_request, play_id_of
 from play_api.playback import Playback
 
 KEY_LIMIT = 128
+
+
+class TooManyPlays(Shed):
+    """There is no room now; the caller should come back, and is told so as 429."""
+
+    status = 429
 
 
 class PlayApi:
@@ -48,31 +54,34 @@ class PlayApi:
 
     async def play(self, request: Request, body: PlayRequest) -> Reply:
         """Everything a player needs to start a title, or why it may not."""
-        self._admit(request)
-        self._in_flight += 1
-        degraded = "false"
-        outcome = "local_error"
+        outcome, degraded = "client_gone", "false"
         try:
-            play = self._read(request, body)
-            answer = await self._playback.play(play, request.context)
+            answer = await self._admitted(request, body)
             outcome, degraded = "success", str(bool(answer.degraded)).lower()
-            self._starts.child(play.entitlement.country, body.device.type).n += 1
-            request.notes["play_id"] = play.play_id
             return _reply(answer, request)
-        except StagedoorError as failure:
-            outcome = failure.outcome
+        except Exception as failure:
+            outcome = failure.outcome if isinstance(failure, StagedoorError) else "local_error"
             raise
         finally:
-            self._in_flight -= 1
             self._requests.child(outcome, degraded).n += 1
+
+    async def _admitted(self, request: Request, body: PlayRequest) -> PlayAnswer:
+        self._admit(request)
+        self._in_flight += 1
+        try:
+            play = self._read(request, body)
+            request.notes["play_id"] = play.play_id
+            answer = await self._playback.play(play, request.context)
+        finally:
+            self._in_flight -= 1
+        self._starts.child(play.entitlement.country, body.device.type).n += 1
+        return answer
 
     def _admit(self, request: Request) -> None:
         prefetch = request.header(b"x-play-intent") == "prefetch"
         room = self._prefetch_capacity if prefetch else self._capacity
         if self._in_flight >= room:
-            raise RateLimited(
-                "too many plays at once; try again shortly", code="shed", retry_after_s=1
-            )
+            raise TooManyPlays("too many plays at once; try again shortly", retry_after_s=1)
 
     def _read(self, request: Request, body: PlayRequest) -> Play:
         check_request(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -458,6 +459,31 @@ async def test_a_prefetch_is_shed_first(play_api: InProcess, script: Script) -> 
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_every_play_is_counted_by_how_it_ended(play_api: InProcess, script: Script) -> None:
+    await play(play_api)
+    script.fail("bookmarks", OriginTimeout("slow"))
+    await play(play_api)
+    script.fail("rights", ValueError("a defect"))
+    await play(play_api)
+    script.hang("rights")
+    waiting = [asyncio.ensure_future(play(play_api)) for _ in range(256)]
+    await until(lambda: len(script.questions("rights")) >= 258)
+    shed = {"x-play-intent": "prefetch"}
+    assert (await play_api.rest("POST", "/v1/play", body(), headers=shed)).status_code == 429
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    text = play_api.chassis.telemetry.metrics.render().decode()
+    counts = re.findall(r'play_requests_total{degraded="(\w+)",outcome="(\w+)"} ([0-9.]+)', text)
+    assert sorted((outcome, degraded, float(n)) for degraded, outcome, n in counts) == [
+        ("client_gone", "false", 256),
+        ("local_error", "false", 1),
+        ("shed", "false", 1),
+        ("success", "false", 1),
+        ("success", "true", 1),
+    ]
 
 
 async def test_a_snapshot_that_does_not_open_is_never_believed(
