@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from gateway.rules import hosts, paths, predicates, windows
-from gateway.rules.model import Document, HeaderEdits, Matcher, Rule, Value
+from gateway.rules.model import Document, HeaderEdits, Matcher, Retry, Rule, Value
 from gateway.rules.source import Path
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -53,6 +53,7 @@ def check(rule: Rule, document: Document) -> Iterator[Finding]:
     yield from _references(rule, document)
     yield from _edits(rule)
     yield from _times(rule)
+    yield from _not_served(rule)
     sound = True
     for at, matcher in _matchers(rule):
         for finding in check_matcher(matcher, at):
@@ -98,6 +99,21 @@ def _references(rule: Rule, document: Document) -> Iterator[Finding]:
         yield from _known("cluster", rule.mirror.cluster, document.clusters, ("mirror",))
     for index, name in enumerate(rule.filters):
         yield from _known("filter", name, document.filters, ("filters", index))
+
+
+def _not_served(rule: Rule) -> Iterator[Finding]:
+    """What may be written and does nothing yet: a rule must not seem to do what it does not."""
+    if rule.filters:
+        yield Finding(("filters",), "filters are not loaded from documents yet: leave them out")
+    for name in ("mirror", "cors"):
+        if getattr(rule, name) is not None:
+            yield Finding((name,), f"{name} is not served yet: leave it out")
+    if rule.retry is not None and rule.retry != Retry():
+        reason = (
+            "whatever is written here, one more attempt is made, and only where the first one"
+            " provably was not processed"
+        )
+        yield Finding(("retry",), reason, warning=True)
 
 
 def _known(what: str, name: str, known: dict[str, Any], at: Path) -> Iterator[Finding]:

@@ -63,6 +63,9 @@ REFUSED = [
     ('forward: a, response_headers: {set: {x: "a\\r\\nb: c"}}', "has control characters"),
     ("reply: {status: 204, body: x}", "a 204 has no body"),
     ("forward: a, timeout_s: 1, retry: {attempt_timeout_s: 2}", "is longer than timeout_s"),
+    ("forward: a, filters: [f]", "filters are not loaded from documents"),
+    ("forward: a, mirror: {cluster: a}", "mirror is not served"),
+    ("forward: a, cors: {origins: ['*']}", "cors is not served"),
 ]
 
 
@@ -72,6 +75,15 @@ def test_a_faulty_rule_is_refused_with_its_line(fields, reason):
     assert any(line.startswith("rules.yaml:4: rule 'r'") and reason in line for line in found), (
         found
     )
+
+
+@pytest.mark.parametrize(
+    "retry", ["{attempts: 3}", "{attempts: 1}", "{statuses: [500]}", "{attempt_timeout_s: 1}"]
+)
+def test_a_retry_that_is_not_made_as_written_is_warned_of(retry):
+    found = findings_of(rule(f"forward: a, retry: {retry}"))
+    assert any("warning" in line and "one more attempt" in line for line in found), found
+    assert all("warning" in line for line in found)
 
 
 DOCUMENTS = [
