@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Protocol
-
-import msgspec
 
 from chassis.clock import Clock
 from chassis.contracts.events import PLAY_LIFECYCLE, Envelope, PlayStarted
@@ -48,13 +45,13 @@ def envelope_of(play: Play, now: float, source: str, traceparent: str) -> Envelo
         cells=play.allocation.cells,
         degraded=tuple(one.part for one in play.degraded),
     )
-    return Envelope(
-        id=f"{lease.session_id}:0",
+    return Envelope.of(
+        data,
+        event_id=f"{lease.session_id}:0",
         source=source,
-        type=PlayStarted.TYPE,
-        time=datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z"),
+        kind=PlayStarted.TYPE,
+        at_ms=data.at_ms,
         partitionkey=play.request.profile_id,
         subject=play.title.title_id,
         traceparent=traceparent,
-        data=msgspec.Raw(msgspec.json.encode(data)),
     )

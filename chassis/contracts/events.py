@@ -5,6 +5,7 @@ An event's id is `<session>:<seq>`; a version is part of its type name. New fiel
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
 import msgspec
@@ -17,6 +18,8 @@ SESSION_LEASE = "session.lease"
 TOPICS = (PLAY_LIFECYCLE, PLAYBACK_BEACON, SESSION_LEASE)
 
 CONTENT_TYPE = "application/cloudevents+json"
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,6 +39,37 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if not self.id or not self.partitionkey:
             raise ValueError("an event needs an id and a partitionkey")
+
+    @classmethod
+    def of(
+        cls,
+        data: Wire,
+        *,
+        event_id: str,
+        source: str,
+        kind: str,
+        at_ms: int,
+        partitionkey: str,
+        subject: str,
+        traceparent: str | None = None,
+    ) -> Envelope:
+        """`data` as a fact of `at_ms`, UNIX milliseconds."""
+        return cls(
+            id=event_id,
+            source=source,
+            type=kind,
+            time=rfc3339(at_ms),
+            partitionkey=partitionkey,
+            subject=subject,
+            traceparent=traceparent,
+            data=msgspec.Raw(_encode(data)),
+        )
+
+
+def rfc3339(at_ms: int) -> str:
+    """UNIX milliseconds as an envelope's `time`."""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class PlayStarted(Wire, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -32,7 +31,6 @@ class RawBatch(Wire, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(PlayerEvent)
-_encode = msgspec.json.Encoder().encode
 
 
 def parse(raw: msgspec.Raw) -> PlayerEvent | str:
@@ -101,21 +99,16 @@ def envelope_of(event: PlayerEvent, passport: Passport, source: str, traceparent
         device_id=passport.device_id or event.device_id,
         position_ms=min(event.position_ms, event.duration_ms),
     )
-    return Envelope(
-        id=told.id,
+    return Envelope.of(
+        told,
+        event_id=told.id,
         source=source,
-        type=told.type,
-        time=rfc3339(told.at_ms),
+        kind=told.type,
+        at_ms=told.at_ms,
         partitionkey=told.profile_id,
         subject=told.title_id,
         traceparent=traceparent,
-        data=msgspec.Raw(_encode(told)),
     )
-
-
-def rfc3339(at_ms: int) -> str:
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Coalescer:

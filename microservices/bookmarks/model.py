@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -132,14 +131,13 @@ def moved(
 
 
 def envelope_of(event: PlayerEvent, source: str, traceparent: str) -> Envelope:
-    moment = datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return Envelope(
-        id=event.id,
+    return Envelope.of(
+        event,
+        event_id=event.id,
         source=source,
-        type=event.type,
-        time=moment.replace("+00:00", "Z"),
+        kind=event.type,
+        at_ms=event.at_ms,
         partitionkey=event.profile_id,
         subject=event.title_id,
         traceparent=traceparent,
-        data=msgspec.Raw(msgspec.json.encode(event)),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
@@ -172,17 +171,12 @@ def change_id(change: LeaseChanged) -> str:
 
 
 def envelope(change: LeaseChanged) -> Envelope:
-    return Envelope(
-        id=change_id(change),
+    return Envelope.of(
+        change,
+        event_id=change_id(change),
         source=_SOURCE,
-        type=f"session.{change.what}.v1",
-        time=_rfc3339(change.at_ms),
+        kind=f"session.{change.what}.v1",
+        at_ms=change.at_ms,
         partitionkey=change.account_id,
         subject=change.session_id,
-        data=msgspec.Raw(msgspec.json.encode(change)),
     )
-
-
-def _rfc3339(at_ms: int) -> str:
-    instant = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
