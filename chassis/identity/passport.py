@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from chassis.clock import Clock
-from chassis.errors import ConfigurationFault, Unauthenticated
+from chassis.errors import ConfigurationFault, Forbidden, Unauthenticated
 from chassis.identity.seal import Seal
 
 PASSPORT_HEADER = b"x-passport"
@@ -29,6 +29,13 @@ class Passport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scopes: tuple[str, ...] = ()
     auth: str = "password"
     token_id: str = ""
+
+    @property
+    def profile(self) -> str:
+        """The profile that is asking; `Forbidden` when the token is for none."""
+        if not self.profile_id:
+            raise Forbidden("the token is for no profile", code="profile_missing")
+        return self.profile_id
 
 
 class PassportSigner:

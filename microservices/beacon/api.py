@@ -5,7 +5,7 @@ from __future__ import annotations
 from chassis.clock import Clock
 from chassis.contracts.events import PlayerEvent
 from chassis.contracts.viewing import EventReceipt, RejectedEvent
-from chassis.errors import BadRequest, Forbidden, Unprocessable
+from chassis.errors import BadRequest, Unprocessable
 from chassis.http.api import Api, Request
 from chassis.telemetry.metrics import Metrics
 from microservices.beacon.model import BATCH_LIMIT, RawBatch, fault_of, parse
@@ -30,10 +30,7 @@ class BeaconApi:
         """Takes up to 500 player events of one profile; those accepted are on disk."""
         if not 0 < len(body.events) <= BATCH_LIMIT:
             raise BadRequest(f"send 1 to {BATCH_LIMIT} events at once", code="batch_size")
-        profile_id = request.passport.profile_id
-        if not profile_id:
-            raise Forbidden("the token is for no profile", code="profile_missing")
-        events, rejected = self._sort(body, profile_id)
+        events, rejected = self._sort(body, request.passport.profile)
         self._rejected.n += len(rejected)
         if not events:
             raise Unprocessable(

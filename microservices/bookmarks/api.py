@@ -11,7 +11,7 @@ from chassis.contracts.viewing import (
     BookmarkPage,
     BookmarkQuery,
 )
-from chassis.errors import Forbidden, NotFound
+from chassis.errors import NotFound
 from chassis.http.api import Api, Request
 from microservices.bookmarks import model
 from microservices.bookmarks.store import BookmarkStore
@@ -44,11 +44,11 @@ class BookmarkApi:
         """What to go on with, newest first."""
         limit = model.page_size(request.query("limit"))
         after = model.open_mark(request.query("after"))
-        return model.page(await self._store.all(_profile(request)), limit, after)
+        return model.page(await self._store.all(request.passport.profile), limit, after)
 
     async def one(self, request: Request) -> BookmarkItem:
         """Where the profile stands in one title."""
-        row = await self._store.get(_profile(request), request.params["title_id"])
+        row = await self._store.get(request.passport.profile, request.params["title_id"])
         if row is None:
             raise NotFound("this profile never watched the title", code="bookmark_unknown")
         return model.item(row)
@@ -56,7 +56,7 @@ class BookmarkApi:
     async def change(self, request: Request, body: BookmarkChange) -> BookmarkItem:
         """Sets the position; seen in the view once the stream has folded it."""
         title_id = request.params["title_id"]
-        row = await self._store.get(_profile(request), title_id)
+        row = await self._store.get(request.passport.profile, title_id)
         session_id = f"bookmark-{self._clock.entropy(12).hex()}"
         now_ms = int(self._clock.now() * 1000)
         event = model.moved(row, body, request.passport, title_id, session_id, now_ms)
@@ -69,10 +69,3 @@ class BookmarkApi:
             updated_ms=now_ms,
             episode_id=event.episode_id,
         )
-
-
-def _profile(request: Request) -> str:
-    profile_id = request.passport.profile_id
-    if not profile_id:
-        raise Forbidden("the token is for no profile", code="profile_missing")
-    return profile_id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from chassis.contracts.common import Maturity
 from chassis.contracts.viewing import UP_NEXT, Shelves, UpNext, UpNextQuery
-from chassis.errors import Forbidden
 from chassis.http.api import Api, Request
 from chassis.identity import Passport
 from microservices.recommendations import model
@@ -34,11 +33,10 @@ class RecommendationApi:
     async def shelves(self, request: Request) -> Shelves:
         """The rows of a profile's home screen."""
         passport = request.passport
-        if not passport.profile_id:
-            raise Forbidden("the token is for no profile", code="profile_missing")
+        profile_id = passport.profile
         catalogue = self._catalogue.present
         country = passport.country or NOWHERE
-        rows = await self._views.watched(passport.profile_id)
+        rows = await self._views.watched(profile_id)
         trends = await self._views.trends(country)
         return Shelves(
             generation=catalogue.generation,
