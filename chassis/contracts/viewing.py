@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import msgspec
 
 from chassis.contracts.common import Maturity
-from chassis.contracts.events import PlayerEvent
 from chassis.contracts.keys import Key
 from chassis.contracts.wire import Call, Wire
 
@@ -48,12 +47,6 @@ class UpNext(Wire, frozen=True):
 
 
 UP_NEXT = Call("recommendations", "up_next", UpNextQuery, UpNext)
-
-
-class EventBatch(Wire, frozen=True):
-    """`POST /v1/events`."""
-
-    events: tuple[PlayerEvent, ...]
 
 
 class RejectedEvent(Wire, frozen=True):

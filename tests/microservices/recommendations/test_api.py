@@ -68,9 +68,7 @@ async def follow(service: InProcess) -> None:
 
 
 def ask(**more: Any) -> UpNextQuery:
-    return UpNextQuery(
-        **{"profile_id": "p1", "title_id": "alien", "country": "US", **more}  # type: ignore[arg-type]
-    )
+    return UpNextQuery(**{"profile_id": "p1", "title_id": "alien", "country": "US", **more})
 
 
 async def test_before_the_catalogue_arrived_it_is_an_outage_and_not_an_empty_answer(
