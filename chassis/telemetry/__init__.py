@@ -4,11 +4,12 @@ from chassis.telemetry.logs import LineLog, shown_path
 from chassis.telemetry.metrics import BUCKETS, Metrics
 from chassis.telemetry.spans import Span, SpanRing
 from chassis.telemetry.telemetry import Telemetry
-from chassis.telemetry.trace import TRACEPARENT, Trace
+from chassis.telemetry.trace import TRACEPARENT, Identifiers, Trace
 
 __all__ = [
     "BUCKETS",
     "TRACEPARENT",
+    "Identifiers",
     "LineLog",
     "Metrics",
     "Span",

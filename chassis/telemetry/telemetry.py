@@ -12,7 +12,7 @@ from chassis.clock import Clock, Timer
 from chassis.telemetry.logs import LineLog
 from chassis.telemetry.metrics import Labels, Metrics
 from chassis.telemetry.spans import Span, SpanRing
-from chassis.telemetry.trace import Trace
+from chassis.telemetry.trace import Identifiers, Trace
 
 _LAG_EVERY_S = 0.5
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -26,6 +26,7 @@ class Telemetry:
         self.instance = instance
         self.clock = clock
         self.metrics = Metrics()
+        self.identifiers = Identifiers(clock)
         self.spans = SpanRing()
         self.log = LineLog(log_file, clock, {"service": service, "instance": instance})
         self._lag = self.metrics.histogram(

@@ -8,10 +8,14 @@ from chassis.clock import Clock
 
 TRACEPARENT = b"traceparent"
 
+_DRAWN = 1024
+
 _FORM = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?\Z", re.DOTALL
 )
 _SAMPLED = 1
+_NO_TRACE = b"0" * 32
+_NO_SPAN = b"0" * 16
 
 
 class Trace:
@@ -34,12 +38,15 @@ class Trace:
     def parse(cls, value: bytes) -> Trace | None:
         """The caller's span as a traceparent tells it; None when it is malformed or all zeros."""
         match = _FORM.match(value)
-        if match is None or match[1] == b"ff" or (match[1] == b"00" and len(value) != 55):
+        if match is None:
             return None
-        trace_id, span_id = match[2].decode(), match[3].decode()
-        if not int(trace_id, 16) or not int(span_id, 16):
+        version, trace_id, span_id, flags = match.groups()
+        if version == b"ff" or (version == b"00" and len(value) != 55):
             return None
-        return cls(trace_id, span_id, None, bool(int(match[4], 16) & _SAMPLED))
+        if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+            return None
+        sampled = flags == b"01" or bool(int(flags, 16) & _SAMPLED)
+        return cls(trace_id.decode(), span_id.decode(), None, sampled)
 
     def child(self, clock: Clock) -> Trace:
         """A new span below this one."""
@@ -50,3 +57,32 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"Trace({self.header().decode()})"
+
+
+class Identifiers:
+    """Random hexadecimal digits drawn in bulk: one system call serves many spans.
+
+    Make it in the process that uses it: a fork would draw the same ones.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._digits = ""
+        self._at = 0
+
+    def new_trace(self) -> Trace:
+        """A trace with its first span."""
+        drawn = self._draw(48)
+        return Trace(drawn[:32], drawn[32:], None, sampled=True)
+
+    def child(self, parent: Trace) -> Trace:
+        """A new span below `parent`."""
+        return Trace(parent.trace_id, self._draw(16), parent.span_id, parent.sampled)
+
+    def _draw(self, size: int) -> str:
+        at, end = self._at, self._at + size
+        if end > len(self._digits):
+            self._digits = self._clock.entropy(_DRAWN // 2).hex()
+            at, end = 0, size
+        self._at = end
+        return self._digits[at:end]

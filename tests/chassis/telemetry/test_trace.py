@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.clock import ManualClock
-from chassis.telemetry import Trace
+from chassis.telemetry import Identifiers, Trace
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADER = f"00-{TRACE_ID}-{SPAN_ID}-01".encode()
@@ -64,3 +64,19 @@ def test_what_one_process_tells_the_next_one_reads(seed: int, sampled: bool) -> 
     read = Trace.parse(told.header())
     assert read is not None
     assert (read.trace_id, read.span_id, read.sampled) == (told.trace_id, told.span_id, sampled)
+
+
+def test_drawn_identifiers_are_all_different_however_many() -> None:
+    identifiers = Identifiers(ManualClock())
+    traces = [identifiers.new_trace() for _ in range(200)]
+    spans = [identifiers.child(traces[0]) for _ in range(200)]
+    assert len({one.trace_id for one in traces}) == 200
+    assert len({one.span_id for one in (*traces, *spans)}) == 400
+    assert all(Trace.parse(one.header()) is not None for one in (*traces, *spans))
+
+
+def test_a_drawn_child_stands_below_its_parent() -> None:
+    identifiers = Identifiers(ManualClock())
+    parent = Trace("a" * 32, "b" * 16, None, False)
+    child = identifiers.child(parent)
+    assert (child.trace_id, child.parent_id, child.sampled) == ("a" * 32, "b" * 16, False)
