@@ -1,7 +1,7 @@
-"""One JSON line an event, encoded when it happens and written off the loop in batches.
+"""One JSON line an event, encoded and written off the loop in batches.
 
-Lines wait in a bounded buffer; when the disk cannot keep up the oldest are dropped and counted,
-never the request delayed.
+Lines wait in a bounded buffer as what they will tell; when the disk cannot keep up the oldest are
+dropped and counted, never the request delayed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import msgspec
 from chassis.clock import Clock
 
 CAPACITY = 20_000
-_GATHER_S = 0.2
+_GATHER_S = 0.5
+_BATCH = 64
+"""Lines encoded in a row: the file is written between batches, which lets the loop run."""
 _JOIN_S = 2.0
 _REDACTED = "…"
 _SHOWN = 64
@@ -29,6 +32,8 @@ _SECRET = frozenset(
     for word in ("authorization", "password", "secret", "token", "cookie", "passport", "pin")
     for plural in ("", "s")
 )
+
+Fields = Mapping[str, Any]
 
 
 class LineLog:
@@ -42,31 +47,32 @@ class LineLog:
         *,
         capacity: int = CAPACITY,
     ) -> None:
-        self._clock = clock
-        self._fixed = dict(fixed)
+        self._now = clock.now
+        self._fixed = msgspec.json.encode(dict(fixed))[1:-1]
         self._file = file
-        self._lines: deque[bytes] = deque(maxlen=capacity)
+        self._lines: deque[tuple[float, Fields | Callable[[], Fields]]] = deque(maxlen=capacity)
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._filled = threading.Event()
         self._closing = threading.Event()
         self._writer: threading.Thread | None = None
         self.dropped = 0
 
-    def request(self, fields: dict[str, Any]) -> None:
-        """The one line of a request. The caller gives no secrets; nothing is searched for here."""
-        self._put({"time": self._clock.now(), **self._fixed, **fields})
+    def request(self, fields: Fields | Callable[[], Fields]) -> None:
+        """The one line of a request: its fields, or what will tell them, neither to be changed
+        any more. The caller gives no secrets; nothing is searched for here."""
+        lines = self._lines
+        if len(lines) == lines.maxlen:
+            self.dropped += 1
+        lines.append((self._now(), fields))
+        if not self._filled.is_set():
+            self._wake()
 
     def say(self, event: str, **fields: Any) -> None:
         """Something an operator should know. Fields with a secret's name are redacted."""
-        shown = _redacted(fields)
-        self._put({"time": self._clock.now(), **self._fixed, "event": event, **shown})
+        self.request({"event": event, **_redacted(fields)})
 
-    def _put(self, line: dict[str, Any]) -> None:
-        if len(self._lines) == self._lines.maxlen:
-            self.dropped += 1
-        self._lines.append(self._encode(line))
-        if not self._filled.is_set():
-            self._filled.set()
+    def _wake(self) -> None:
+        self._filled.set()
         if self._writer is None:
             self._start()
 
@@ -84,11 +90,19 @@ class LineLog:
         self._flush()
 
     def _flush(self) -> None:
-        lines = []
         while self._lines:
-            lines.append(self._lines.popleft())
-        if lines:
-            self._write(b"\n".join(lines) + b"\n")
+            waiting = islice(iter(self._lines.popleft, None), min(_BATCH, len(self._lines)))
+            self._write(b"".join(map(self._line, waiting)))
+
+    def _line(self, waiting: tuple[float, Fields | Callable[[], Fields]]) -> bytes:
+        time, fields = waiting
+        try:
+            told = self._encode(fields() if callable(fields) else fields)
+        except Exception:  # a line that cannot be told must not end the telling
+            self.dropped += 1
+            return b""
+        parts = (b'{"time":%r' % time, self._fixed, told[1:-1])
+        return b",".join(filter(None, parts)) + b"}\n"
 
     def _write(self, text: bytes) -> None:
         try:

@@ -7,33 +7,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+
+from msgspec import Struct
 
 from chassis.telemetry.trace import Trace
 
 RING = 4_096
 
 
-class Span:
+class Spanned(Protocol):
+    """Finished work that can be told as a span."""
+
+    @property
+    def trace(self) -> Trace: ...
+
+    def as_dict(self, service: str) -> dict[str, Any]: ...
+
+
+class Span(Struct, frozen=True):
     """One finished piece of work. Times are UNIX seconds."""
 
-    __slots__ = ("attributes", "end", "name", "outcome", "start", "trace")
-
-    def __init__(
-        self,
-        trace: Trace,
-        name: str,
-        start: float,
-        end: float,
-        outcome: str,
-        attributes: Mapping[str, Any],
-    ) -> None:
-        self.trace = trace
-        self.name = name
-        self.start = start
-        self.end = end
-        self.outcome = outcome
-        self.attributes = attributes
+    trace: Trace
+    name: str
+    start: float
+    end: float
+    outcome: str
+    attributes: Mapping[str, Any]
 
     def as_dict(self, service: str) -> dict[str, Any]:
         return {
@@ -53,12 +53,10 @@ class SpanRing:
     """The last spans of this process; the oldest make room."""
 
     def __init__(self, size: int = RING) -> None:
-        self._spans: deque[Span] = deque(maxlen=size)
+        self._spans: deque[Spanned] = deque(maxlen=size)
+        self.add = self._spans.append
 
-    def add(self, span: Span) -> None:
-        self._spans.append(span)
-
-    def of_trace(self, trace_id: str) -> list[Span]:
+    def of_trace(self, trace_id: str) -> list[Spanned]:
         return [span for span in self._spans if span.trace.trace_id == trace_id]
 
     def __len__(self) -> int:

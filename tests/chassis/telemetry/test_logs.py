@@ -135,3 +135,20 @@ def test_many_threads_may_say_things(log: LineLog, file: Path) -> None:
         talker.join()
     log.close()
     assert len(lines(file)) + log.dropped == 800
+
+
+def test_a_line_may_be_worked_out_when_it_is_written(log: LineLog, file: Path) -> None:
+    log.request(lambda: {"answer": 42})
+    log.request({})
+    log.close()
+    assert [line.get("answer") for line in lines(file)] == [42, None]
+    assert all(line["service"] == "things" for line in lines(file))
+
+
+def test_a_line_that_cannot_be_told_is_lost_alone(log: LineLog, file: Path) -> None:
+    log.say("before")
+    log.request(lambda: {"share": 1 / 0})
+    log.say("after")
+    log.close()
+    assert [line["event"] for line in lines(file)] == ["before", "after"]
+    assert log.dropped == 1
