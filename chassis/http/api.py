@@ -1,4 +1,4 @@
-"""The server side of a service: typed operations behind one ASGI callable.
+"""The server side of a service: typed operations, served whole or as an ASGI application.
 
 An operation is a handler `async (request, body) -> answer` with the types of both. Bodies are
 decoded and answers encoded here; failures become problems here; each request is counted, timed,
@@ -8,7 +8,6 @@ traced and logged here. Handlers hold the domain and nothing else.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -19,24 +18,24 @@ from chassis.contracts.wire import NOT_DECODED, Ans, Call, Req
 from chassis.deadline import GRPC_HEADER, Deadline, parse_grpc_timeout, parse_timeout_ms
 from chassis.deadline import HEADER as DEADLINE_HEADER
 from chassis.errors import BadRequest, NotFound, RequestFailure, StagedoorError, Unauthenticated
+from chassis.http.framing import Headers
+from chassis.http.inbound import BODY_LIMIT, TooLarge, check_head, check_size
+from chassis.http.messages import Reply, fields_of, told
 from chassis.http.openapi import describe
-from chassis.http.problems import problem
 from chassis.identity import PASSPORT_HEADER, Passport, PassportVerifier
-from chassis.telemetry import TRACEPARENT, Telemetry, Trace, shown_path
+from chassis.telemetry import TRACEPARENT, Span, Telemetry, Trace, shown_path
 from chassis.telemetry.metrics import Counter, Histogram
+
+__all__ = ["Api", "Context", "MethodNotAllowed", "Operation", "Reply", "Request"]
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-Pairs = Sequence[tuple[bytes, bytes]]
 
-BODY_LIMIT = 1 << 20
-HEADER_LIMIT = 32 << 10
-_JSON = b"application/json"
+_NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(slots=True)
-class Context:
+class Context(msgspec.Struct):
     """What a request hands on to the calls it makes: its deadline, its trace and who asks."""
 
     deadline: Deadline
@@ -44,19 +43,18 @@ class Context:
     passport_bytes: bytes = b""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """One request as a handler sees it. Header names are lower case."""
 
     method: str
     path: str
     params: Mapping[str, Any]
     query_string: bytes
-    headers: Pairs
+    headers: Headers
     body: bytes
     context: Context
     signed: Passport | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = msgspec.field(default_factory=dict)
     """What the handler wants in the request's log line and span."""
 
     @property
@@ -76,18 +74,9 @@ class Request:
         return values[0] if values else None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer that is not simply a value encoded as JSON with the operation's status."""
-
-    body: bytes = b""
-    status: int = 200
-    content_type: bytes = _JSON
-    headers: Pairs = ()
-
-
 Handler = Callable[..., Awaitable[Any]]
 H = TypeVar("H", bound=Handler)
+_encode = msgspec.json.Encoder().encode
 
 
 class Operation:
@@ -139,18 +128,21 @@ class Operation:
             answer = await self.handler(request, self.decode(request.body))
         if isinstance(answer, Reply):
             return answer
-        body = b"" if answer is None else msgspec.json.encode(answer)
-        return Reply(body, 204 if answer is None else self.status)
+        if answer is None:
+            return Reply(b"", 204)
+        return Reply(_encode(answer), self.status)
 
 
 class Api:
-    """All operations of one service. Call it as an ASGI application."""
+    """All operations of one service; an `Application`. Call it as an ASGI application."""
 
     def __init__(self, name: str, *, verifier: PassportVerifier, telemetry: Telemetry) -> None:
         self.name = name
         self._verifier = verifier
         self._telemetry = telemetry
         self._clock = telemetry.clock
+        self._monotonic = telemetry.clock.monotonic
+        self._now = telemetry.clock.now
         self._fixed: dict[tuple[str, str], Operation] = {}
         self._patterns: list[Operation] = []
         self.operations: list[Operation] = []
@@ -244,114 +236,162 @@ class Api:
             raise MethodNotAllowed(sorted(allowed))
         raise NotFound(f"nothing is served at {path[:200]}", code="no_such_path")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        started, begun = self._clock.monotonic(), self._clock.now()
+    async def answer(
+        self, method: str, path: str, query: bytes, headers: Headers, body: bytes
+    ) -> Reply:
+        """Runs the operation that is asked for; never raises but when cancelled."""
+        begun, started = self._now(), self._monotonic()
+        fields = dict(headers)
+        trace = self._trace(fields.get(TRACEPARENT))
+        operation: Operation | None = None
+        status, outcome, fault = 500, "client_gone", ""
+        notes = _NOTHING
         self.in_flight += 1
-        served = _Served(_trace(scope, self._telemetry))
         try:
-            reply = await self._answer(scope, receive, served)
-            await _send(send, reply)
+            operation, params = self.find(method, path)
+            passport = fields.get(PASSPORT_HEADER, b"")
+            request = Request(
+                method,
+                path,
+                params,
+                query,
+                headers,
+                body,
+                Context(self._deadline(fields, started), trace, passport),
+                self._verifier.verify(passport) if passport else None,
+            )
+            notes = request.notes
+            if operation.auth:
+                request.passport  # noqa: B018  # raises when there is none
+            reply = await operation.run(request)
+            status, outcome = reply.status, "success"
+        except StagedoorError as failure:
+            reply = told(failure)
+            status, outcome = reply.status, failure.outcome
+        except Exception as unexpected:
+            fault, outcome = f"{type(unexpected).__name__}: {unexpected}", "local_error"
+            reply = self._unexpected(fault, path)
         finally:
             self.in_flight -= 1
-            self._record(scope, served, begun, self._clock.monotonic() - started)
-
-    async def _answer(self, scope: Scope, receive: Receive, served: _Served) -> Reply:
-        try:
-            guard(scope)
-            operation, params = self.find(scope["method"], scope["path"])
-            served.operation = operation
-            request = await self._request(scope, receive, params, served.trace)
-            served.notes = request.notes
-            if operation.auth and request.signed is None:
-                raise Unauthenticated(
-                    "no passport: ask through the gateway", code="passport_missing"
+            self._record(
+                Served(
+                    trace,
+                    operation,
+                    method,
+                    path,
+                    begun,
+                    self._monotonic() - started,
+                    status,
+                    outcome,
+                    notes,
+                    fault,
                 )
-            reply = await operation.run(request)
-            served.outcome = "success"
-        except StagedoorError as failure:
-            served.outcome = failure.outcome
-            reply = _problem(failure)
-        except Exception as fault:
-            served.outcome = "local_error"
-            served.fault = f"{type(fault).__name__}: {fault}"
-            self._telemetry.log.say(
-                "unexpected", fault=served.fault, path=shown_path(scope["path"])
             )
-            reply = _problem(StagedoorError("something went wrong here; the log has the details"))
-        served.status = reply.status
         return reply
 
-    async def _request(
-        self, scope: Scope, receive: Receive, params: Mapping[str, Any], trace: Trace
-    ) -> Request:
-        deadline, passport = Deadline.never(self._clock), b""
-        for name, value in scope["headers"]:
-            if name == PASSPORT_HEADER:
-                passport = value
-            elif name == DEADLINE_HEADER:
-                deadline = deadline.at_most(parse_timeout_ms(value))
-            elif name == GRPC_HEADER:
-                deadline = deadline.at_most(parse_grpc_timeout(value))
-        deadline.check("the work began")
-        return Request(
-            scope["method"],
-            scope["path"],
-            params,
-            scope["query_string"],
-            scope["headers"],
-            await read_body(receive, BODY_LIMIT),
-            Context(deadline, trace, passport),
-            self._verifier.verify(passport) if passport else None,
-        )
+    def refuse(self, failure: StagedoorError) -> Reply:
+        """The answer to what could not be read as a request; counted and logged like one."""
+        reply = told(failure)
+        trace = self._trace(None)
+        now, outcome = self._now(), failure.outcome
+        self._record(Served(trace, None, "", "", now, 0.0, reply.status, outcome, _NOTHING, ""))
+        return reply
 
-    def _record(self, scope: Scope, served: _Served, begun: float, duration: float) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI face."""
+        if scope["type"] != "http":
+            return
+        headers = [(name, value) for name, value in scope["headers"]]
+        try:
+            guard(scope)
+            body = await read_body(receive, BODY_LIMIT)
+        except StagedoorError as failure:
+            await _send(send, self.refuse(failure))
+            return
+        query = scope["query_string"]
+        await _send(send, await self.answer(scope["method"], scope["path"], query, headers, body))
+
+    def _trace(self, header: bytes | None) -> Trace:
+        identifiers = self._telemetry.identifiers
+        caller = None if header is None else Trace.parse(header)
+        return identifiers.new_trace() if caller is None else identifiers.child(caller)
+
+    def _deadline(self, fields: Mapping[bytes, bytes], now: float) -> Deadline:
+        header = fields.get(DEADLINE_HEADER)
+        deadline = Deadline.never(self._clock)
+        if header is not None:
+            deadline = Deadline(self._clock, now + parse_timeout_ms(header))
+        if GRPC_HEADER in fields:
+            deadline = deadline.at_most(parse_grpc_timeout(fields[GRPC_HEADER]))
+        if deadline.at <= now:
+            deadline.check("the work began")
+        return deadline
+
+    def _unexpected(self, fault: str, path: str) -> Reply:
+        self._telemetry.log.say("unexpected", fault=fault, path=shown_path(path))
+        return told(StagedoorError("something went wrong here; the log has the details"))
+
+    def _record(self, served: Served) -> None:
         operation = served.operation
-        name = operation.name if operation is not None else "unmatched"
-        self._count(operation, name, served)
-        if operation is not None and operation.duration is not None:
-            operation.duration.observe(duration)
-        attributes = {
-            "http.request.method": scope["method"],
-            "http.route": operation.path if operation is not None else None,
-            "http.response.status_code": served.status,
-            **served.notes,
-        }
-        self._telemetry.span(served.trace, name, begun, served.outcome, attributes)
-        line = {
-            "trace": served.trace.trace_id,
-            "operation": name,
-            "method": scope["method"],
-            "path": shown_path(scope["path"]),
-            "status": served.status,
-            "outcome": served.outcome,
-            "duration_ms": round(duration * 1000, 3),
-            **served.notes,
-        }
-        if served.fault:
-            line["fault"] = served.fault
-        self._telemetry.log.request(line)
-
-    def _count(self, operation: Operation | None, name: str, served: _Served) -> None:
-        key = (served.status, served.outcome)
-        known = operation.counters if operation is not None else {}
-        counter = known.get(key)
-        if counter is None:
-            counter = known[key] = self._requests.child(name, str(served.status), served.outcome)
-        counter.n += 1
+        if operation is None:
+            self._requests.child("unmatched", str(served.status), served.outcome).n += 1
+        else:
+            key = (served.status, served.outcome)
+            counter = operation.counters.get(key)
+            if counter is None:
+                counter = self._requests.child(operation.name, str(key[0]), key[1])
+                operation.counters[key] = counter
+            counter.n += 1
+            if operation.duration is not None:
+                operation.duration.observe(served.duration_s)
+        self._telemetry.spans.add(served)
+        self._telemetry.log.request(served.line)
 
 
-@dataclass(slots=True)
-class _Served:
-    """What became of one request."""
+class Served(msgspec.Struct, frozen=True):
+    """What became of one request: its span and its log line, worked out when somebody reads."""
 
     trace: Trace
-    operation: Operation | None = None
-    status: int = 500
-    outcome: str = "client_gone"
-    fault: str = ""
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    operation: Operation | None
+    method: str
+    path: str
+    start: float
+    duration_s: float
+    status: int
+    outcome: str
+    notes: Mapping[str, Any]
+    fault: str
+
+    @property
+    def name(self) -> str:
+        return "unmatched" if self.operation is None else self.operation.name
+
+    def as_dict(self, service: str) -> dict[str, Any]:
+        """As a span."""
+        attributes = {
+            "http.request.method": self.method,
+            "http.route": None if self.operation is None else self.operation.path,
+            "http.response.status_code": self.status,
+            **self.notes,
+        }
+        end = self.start + self.duration_s
+        span = Span(self.trace, self.name, self.start, end, self.outcome, attributes)
+        return span.as_dict(service)
+
+    def line(self) -> dict[str, Any]:
+        line = {
+            "trace": self.trace.trace_id,
+            "operation": self.name,
+            "method": self.method,
+            "path": shown_path(self.path),
+            "status": self.status,
+            "outcome": self.outcome,
+            "duration_ms": round(self.duration_s * 1000, 3),
+            **self.notes,
+        }
+        if self.fault:
+            line["fault"] = self.fault
+        return line
 
 
 class MethodNotAllowed(RequestFailure):
@@ -364,26 +404,12 @@ class MethodNotAllowed(RequestFailure):
         super().__init__(f"allowed here: {', '.join(allowed)}", members={"allowed": list(allowed)})
 
 
-class TooLarge(RequestFailure):
-    """The body is larger than this service takes."""
-
-    status = 413
-    code = "body_too_large"
-
-
 def guard(scope: Scope) -> None:
-    """Refuses what uvicorn lets through: no Host or two, Transfer-Encoding on 1.0, huge headers."""
-    hosts = size = 0
-    for name, value in scope["headers"]:
-        size += len(name) + len(value)
-        if name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding" and scope["http_version"] == "1.0":
-            raise BadRequest("Transfer-Encoding has no meaning in HTTP/1.0")
-    if hosts != 1 and scope["http_version"] != "1.0":
-        raise BadRequest("exactly one Host header is needed")
-    if size > HEADER_LIMIT:
-        raise BadRequest(f"the headers are larger than {HEADER_LIMIT} bytes")
+    """Refuses what ASGI servers let through: no Host or two, Transfer-Encoding on 1.0, huge
+    headers."""
+    headers = list(scope["headers"])
+    check_head(headers, scope["http_version"])
+    check_size(headers)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -402,33 +428,11 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return body
 
 
-def _trace(scope: Scope, telemetry: Telemetry) -> Trace:
-    for name, value in scope["headers"]:
-        if name == TRACEPARENT:
-            caller = Trace.parse(value)
-            if caller is not None:
-                return caller.child(telemetry.clock)
-    return Trace.new(telemetry.clock)
-
-
 def _convert(operation: Operation, raw: Mapping[str, str]) -> Mapping[str, Any]:
     return {name: operation.convertors[name].convert(value) for name, value in raw.items()}
 
 
-def _problem(failure: StagedoorError) -> Reply:
-    status, headers, body = problem(failure)
-    ours = (b"content-type", b"content-length")
-    kept = [(name, value) for name, value in headers if name.lower() not in ours]
-    return Reply(body, status, b"application/problem+json", kept)
-
-
 async def _send(send: Send, reply: Reply) -> None:
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", b"%d" % len(reply.body)),
-        *reply.headers,
-    ]
-    if reply.status == 204:
-        headers = list(reply.headers)
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    start = {"status": reply.status, "headers": fields_of(reply)}
+    await send({"type": "http.response.start", **start})
     await send({"type": "http.response.body", "body": reply.body})

@@ -1,7 +1,7 @@
-"""Listens with uvicorn's httptools protocol on sockets that we own.
+"""Listens on sockets that we own: with our own protocol for an `Application`, else with uvicorn's.
 
 uvicorn's own Server brings signal handlers and a timer that ticks ten times a second; the chassis
-has its own life cycle, so only the protocol is used.
+has its own life cycle, so only its httptools protocol is used, for the admin applications.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from chassis.clock import SYSTEM, Clock
 from chassis.errors import ConfigurationFault
+from chassis.http.inbound import Inbound
+from chassis.http.messages import Application
 
 KEEP_ALIVE_S = 75
 UNIX_PATH_LIMIT = 107
@@ -56,9 +59,38 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 class Listener:
-    """One ASGI application on one socket."""
+    """One application on one socket."""
 
-    def __init__(self, app: Any, listening: socket.socket) -> None:
+    def __init__(self, app: Any, listening: socket.socket, clock: Clock = SYSTEM) -> None:
+        self.side: Inbound | _Asgi = (
+            Inbound(app, clock) if isinstance(app, Application) else _Asgi(app)
+        )
+        self._socket = listening
+        self._server: asyncio.Server | None = None
+        inet = listening.family != socket.AF_UNIX
+        self.port: int = listening.getsockname()[1] if inet else 0
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self.side.protocol, sock=self._socket)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stops accepting, lets requests under way finish, then closes what is left."""
+        if self._server is None:
+            self._socket.close()
+            return
+        self._server.close()
+        self.side.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.side.emptied()
+        await self.side.cut()
+
+
+class _Asgi:
+    """All of uvicorn's connections to one ASGI application."""
+
+    def __init__(self, app: Any) -> None:
         self._config = Config(
             app,
             http=HttpToolsProtocol,
@@ -68,44 +100,28 @@ class Listener:
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
         )
-        self._socket = listening
+        self._config.load()
         self._state = ServerState()
         self._left = asyncio.Event()
-        self._server: asyncio.Server | None = None
-        inet = listening.family != socket.AF_UNIX
-        self.port: int = listening.getsockname()[1] if inet else 0
 
-    async def start(self) -> None:
-        self._config.load()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, sock=self._socket)
-
-    def _protocol(self) -> asyncio.Protocol:
+    def protocol(self) -> asyncio.Protocol:
         return _Protocol(self._config, self._state, self._left)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Stops accepting, lets requests under way finish, then closes what is left."""
-        if self._server is None:
-            self._socket.close()
-            return
-        self._server.close()
+    def stop(self) -> None:
         for connection in list(self._state.connections):
             connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._emptied()
-        await self._cut()
 
-    async def _emptied(self) -> None:
+    async def emptied(self) -> None:
         while self._state.connections:
             self._left.clear()
             await self._left.wait()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)
 
-    async def _cut(self) -> None:
+    async def cut(self) -> None:
         tasks = list(self._state.tasks)
         for task in tasks:
             task.cancel()
