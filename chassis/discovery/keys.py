@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from chassis.discovery.changes import Changes
+from chassis.disk.files import sync_folder
 from chassis.errors import StoreUnavailable
 
 TOPIC = "keys"
@@ -114,7 +115,7 @@ class Keys:
                 _file(self._directory, entry.key).unlink(missing_ok=True)
             del self._entries[entry.key]
         if self._directory is not None:
-            _sync(self._directory)
+            sync_folder(self._directory)
         self._deleted = self._changes.next()
         self._changes.happened(self._deleted, TOPIC)
 
@@ -129,7 +130,7 @@ class Keys:
                 out.flush()
                 os.fsync(out.fileno())
             draft.replace(final)
-            _sync(self._directory)
+            sync_folder(self._directory)
         except OSError:
             draft.unlink(missing_ok=True)
             raise
@@ -141,11 +142,3 @@ class Keys:
 def _file(directory: Path, key: str) -> Path:
     """Keys are longer and wilder than file names may be, so the name is a digest."""
     return directory / (hashlib.sha256(key.encode()).hexdigest() + _SUFFIX)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

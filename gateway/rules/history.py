@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from chassis.clock import Clock
+from chassis.disk.files import sync_folder
 from chassis.errors import StoreUnavailable
 
 KEPT = 20
@@ -86,7 +87,7 @@ class History:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(written, self._file(version.version))
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except FileExistsError:
             return False
         finally:
@@ -122,11 +123,3 @@ def _read(file: Path) -> Version | None:
         return None
     digest = hashlib.sha256(version.source.encode()).hexdigest()
     return version if digest == version.content_hash else None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
