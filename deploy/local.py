@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -191,7 +190,7 @@ class Supervisor:
         """The live rules document: the user's own copy, made at the first start."""
         rules = self._home.root / "rules.yaml"
         if not rules.exists():
-            shutil.copyfile(RULES, rules)
+            self._home.write(rules, RULES.read_bytes())
         return rules
 
     def _itself(self, admin_port: int) -> Instance:
