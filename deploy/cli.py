@@ -1,4 +1,4 @@
-"""`stagedoor`: the command line. Every command has --json; an error says what to do.
+"""`stagedoor`: the command line. Every command that ends has --json; an error says what to do.
 
 Exit status: 0 done, 1 it failed, 2 what was asked makes no sense, 130 interrupted.
 """
@@ -90,7 +90,7 @@ State is in {home}; Ctrl-C drains and stops.
 
 
 @app.command()
-def down(home: HomeOption = DEFAULT_HOME) -> None:
+def down(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
     """Drain and stop the system that runs in this state directory."""
 
     async def stop() -> None:
@@ -100,7 +100,10 @@ def down(home: HomeOption = DEFAULT_HOME) -> None:
             await SYSTEM.sleep(0.05)
 
     _run(stop())
-    say("stopped")
+    if as_json:
+        _print_json({"stopped": str(home.absolute())})
+    else:
+        say("stopped")
 
 
 @app.command()
@@ -180,6 +183,7 @@ def play(
     title: Annotated[str, typer.Argument(help="Words of the film's title.")],
     country: Annotated[str, typer.Option(help="Where the member lives.")] = "US",
     home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
 ) -> None:
     """Sign a member up and print the whole answer of one Play."""
     from deploy.member import Member
@@ -194,7 +198,8 @@ def play(
             await member.close()
 
     response = _run(run())
-    say(msgspec.json.format(response.content).decode())
+    indent = -1 if as_json else 2
+    say(msgspec.json.format(response.content, indent=indent).decode())
     if response.status_code >= 400:
         raise SystemExit(1)
 

@@ -75,3 +75,12 @@ def test_the_makefile_lists_every_target_with_its_purpose() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in phony.split():
         assert re.search(rf"^{target}:.*## \w+", makefile, re.MULTILINE), target
+
+
+def test_every_command_that_ends_has_json() -> None:
+    silent = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for one in getattr(command, "commands", {name: command}).values():
+            if not any("--json" in option.opts for option in one.params):
+                silent.append(one.name)
+    assert silent == ["gateway"]
