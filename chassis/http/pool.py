@@ -78,7 +78,7 @@ class Idle:
         return gone
 
     def _is_old(self, connection: Connection, now: float) -> bool:
-        return not connection.reusable or now - connection.idle_since >= self.limits.idle_s
+        return not connection.reusable or now >= connection.idle_since + self.limits.idle_s
 
     def keeps(self, connection: Connection, now: float) -> bool:
         """Whether a connection that comes back may carry another request."""

@@ -7,6 +7,8 @@ import random
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chassis.clock import SYSTEM, ManualClock
 from chassis.errors import BulkheadFull, ConnectFailed
@@ -65,6 +67,15 @@ def test_those_idle_for_too_long_expire_oldest_first() -> None:
     assert idle.expired(3.9) == []
     assert idle.expired(4.0) == [old]
     assert idle.top() is young
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_what_is_swept_when_it_falls_due_is_gone_however_the_times_round(since: float) -> None:
+    """Else the sweep would be due again at once, for ever."""
+    idle = Idle(PoolLimits(idle_s=4.0))
+    connection = connected()[0]
+    idle.put(connection, since)
+    assert idle.expired(since + 4.0) == [connection]
 
 
 async def test_a_connection_is_used_again() -> None:
