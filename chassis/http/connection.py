@@ -13,65 +13,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import httptools
 
 from chassis.errors import OriginFailure, OriginGarbled, OriginReset
 from chassis.http import framing
 from chassis.http.framing import Headers
+from chassis.http.heads import Head, Heads
+from chassis.http.receiver import NOBODY, Receiver, WholeReceiver
+
+__all__ = ["HEAD_LIMIT", "Connection", "Receiver"]
 
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes that are not body: heads (interim ones together), and trailers."""
 
 _ONE_WRITE: Final = 16 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
-
-
-class Receiver(Protocol):
-    """Hears one response, by callbacks on the loop; exactly one of on_end and on_failure ends it.
-
-    None of them is called from inside `Connection.start`, `send`, `finish` or `abort`.
-    """
-
-    def on_interim(self, status: int, headers: Headers) -> None:
-        """A 1xx answer other than 101; the final one is still to come."""
-
-    def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        """The final head. With 101 (only if asked for) no on_end follows: `detach` or `abort`."""
-
-    def on_data(self, data: bytes) -> None:
-        """A piece of the body without its framing."""
-
-    def on_end(self, trailers: Headers) -> None:
-        """The answer is complete; the connection may be given back to its pool from here."""
-
-    def on_failure(self, failure: OriginFailure) -> None:
-        """The answer will not come, or not to its end. The connection is closed: give it back."""
-
-    def on_writable(self) -> None:
-        """The request body may go on after `start` or `send` returned False."""
-
-
-class _Nobody:
-    """Listens for a connection that carries no request."""
-
-    __slots__ = ()
-
-    def on_interim(self, status: int, headers: Headers) -> None: ...
-
-    def on_head(self, status: int, reason: bytes, headers: Headers) -> None: ...
-
-    def on_data(self, data: bytes) -> None: ...
-
-    def on_end(self, trailers: Headers) -> None: ...
-
-    def on_failure(self, failure: OriginFailure) -> None: ...
-
-    def on_writable(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
 
 
 def _nothing() -> None: ...
@@ -93,20 +51,26 @@ class Connection(asyncio.Protocol):
         "_doubtful",
         "_ended",
         "_fed",
+        "_final",
+        "_first",
         "_head_only",
         "_headed",
         "_headers",
+        "_heads",
         "_interim",
         "_keeps",
         "_leftover",
         "_parser",
         "_paused",
+        "_pieces",
         "_reason",
         "_receiver",
         "_sending",
         "_sent",
+        "_status",
         "_transport",
         "_until_close",
+        "_whole",
         "_writable",
         "expires_at",
         "idle_since",
@@ -117,11 +81,17 @@ class Connection(asyncio.Protocol):
         "uses_limit",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Heads | None = None) -> None:
         self.on_lost: Callable[[], None] = _nothing
+        self._heads = Heads() if heads is None else heads
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser: Any = httptools.HttpResponseParser(self)
-        self._receiver: Receiver = _NOBODY
+        self._receiver: Receiver = NOBODY
+        self._whole: WholeReceiver | None = None
+        self._status = 0
+        self._final: Headers = []
+        self._first = b""
+        self._pieces: list[bytes] = []
         self._closed = False
         self._paused = False
         self._writable = True
@@ -145,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "upgraded" if self.upgraded else "idle"
-        if not self._closed and self._receiver is not _NOBODY:
+        if not self._closed and self._receiver is not NOBODY:
             state = "answering" if self._headed else "waiting"
         return f"Connection({state}, {self.uses} uses)"
 
@@ -159,13 +129,16 @@ class Connection(asyncio.Protocol):
         method: bytes,
         body: bytes = b"",
         more: bool = False,
+        whole: WholeReceiver | None = None,
     ) -> bool:
         """Sends a head (with its final empty line) and `body`; `more` says that the body goes on.
 
-        False: wait for on_writable before `send`. A failure is told by a later callback.
+        False: wait for on_writable before `send`. A failure is told by a later callback. `whole`,
+        the receiver itself where it is one, is told a short answer at once.
         """
         self._reset()
         self._receiver = receiver
+        self._whole = whole
         self._asked = head
         self._head_only = method == b"HEAD"
         self._sending = more
@@ -177,17 +150,18 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._fail_start, receiver)
             return True
         self._sent = True
-        self._write_first(head, body)
+        if body:
+            self._write_both(head, body)
+        else:
+            self._transport.write(head)
         return self._writable
 
     def _is_over(self) -> bool:
         """Whether the transport takes no more calls; the loop knows before it tells us."""
         return self._closed or self._transport.is_closing()
 
-    def _write_first(self, head: bytes, body: bytes) -> None:
-        if not body:
-            self._transport.write(head)
-        elif len(body) <= _ONE_WRITE:
+    def _write_both(self, head: bytes, body: bytes) -> None:
+        if len(body) <= _ONE_WRITE:
             self._transport.write(head + body)
         else:
             self._bulky = True
@@ -225,7 +199,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Closes at once and tells the receiver nothing. Harmless when already closed."""
-        self._receiver = _NOBODY
+        self._receiver = NOBODY
         self._close()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
@@ -236,7 +210,7 @@ class Connection(asyncio.Protocol):
         """
         if not self.upgraded or self._closed:
             raise RuntimeError("only an upgraded connection that is still open can be detached")
-        self._receiver = _NOBODY
+        self._receiver = NOBODY
         self._closed = True
         self._lost()
         return self._transport, self._leftover
@@ -257,9 +231,16 @@ class Connection(asyncio.Protocol):
         self.reusable = True
 
     def data_received(self, data: bytes) -> None:
-        if self._receiver is _NOBODY:
+        if self._receiver is NOBODY:
             self._close()
             return
+        if self._whole is not None and not self._fed:
+            end = data.find(_HEAD_END) + len(_HEAD_END)
+            known = None if self._head_only else self._heads.get(data[:end])
+            if known is not None and known.length == len(data) - end:
+                self._end_known(self._whole, known, data[end:])
+                return
+            self._first = data
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
@@ -271,6 +252,8 @@ class Connection(asyncio.Protocol):
             self._end(data)
         elif self._fed > HEAD_LIMIT:
             self._fail(OriginGarbled("the answer's head or trailers are too long"))
+        elif self._headed and self._whole is not None:
+            self._tell_in_pieces()
 
     def eof_received(self) -> bool:
         """Ends here and now: waiting for unsent bytes to drain could take for ever."""
@@ -293,7 +276,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._ended:
-            self._doubtful = True
+            raise OriginGarbled("bytes behind the answer")
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
@@ -315,11 +298,13 @@ class Connection(asyncio.Protocol):
         if not plain or self._fed > HEAD_LIMIT:
             self._judge(status)
         self._headed = True
+        self._status = status
+        self._final = self._headers
+        self._headers = []
         if status == 101:
             return
-        headers = self._headers
-        self._headers = []
-        self._receiver.on_head(status, self._reason, headers)
+        if self._whole is None:
+            self._receiver.on_head(status, self._reason, self._final)
         if self._head_only:
             self._ended = True
 
@@ -330,7 +315,10 @@ class Connection(asyncio.Protocol):
             self._doubtful = True
             return
         self._fed = 0
-        self._receiver.on_data(data)
+        if self._whole is None:
+            self._receiver.on_data(data)
+        else:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         if self._interim:
@@ -348,6 +336,7 @@ class Connection(asyncio.Protocol):
             raise OriginGarbled(f"an interim answer with status {status} or with a coding")
         headers = self._headers
         self._reset_head()
+        self._first = b""
         self._interim = True
         self._receiver.on_interim(status, headers)
 
@@ -379,19 +368,55 @@ class Connection(asyncio.Protocol):
         self._until_close = length == framing.UNTIL_CLOSE
         self._keeps = framing.keeps_alive(self._headers, version)
 
+    def _tell_in_pieces(self) -> None:
+        """The answer is longer than one read: what there is of it, and from here on the rest."""
+        self._whole = None
+        receiver, pieces = self._receiver, self._pieces
+        self._pieces = []
+        receiver.on_head(self._status, self._reason, self._final)
+        if pieces and self._receiver is receiver:
+            receiver.on_data(b"".join(pieces))
+
     def _end(self, data: bytes) -> None:
-        receiver = self._receiver
-        self._receiver = _NOBODY
+        if self._whole is not None and self._headers:
+            self._tell_in_pieces()
+        receiver, whole = self._receiver, self._whole
         if self._head_only:
             self._doubtful = self._doubtful or not data.endswith(_HEAD_END)
             self._parser = httptools.HttpResponseParser(self)
+        self._settle()
+        if whole is None:
+            receiver.on_end(self._headers)
+        else:
+            body, self._pieces = b"".join(self._pieces), []
+            whole.on_whole(self._read_head(data, len(body)), body)
+
+    def _end_known(self, whole: WholeReceiver, head: Head, body: bytes) -> None:
+        """The parser has read the very same head before: it need not see this answer."""
+        self._keeps = True
+        self._settle()
+        whole.on_whole(head, body)
+
+    def _read_head(self, data: bytes, length: int) -> Head:
+        """The head, remembered if `data` is all of the answer and nothing else."""
+        head = Head(self._status, self._reason, self._final, length)
+        first, self._first = self._first, b""
+        plain = self._keeps and not self._doubtful and not self._head_only
+        if plain and self._coding is None and data is first:
+            end = data.find(_HEAD_END) + len(_HEAD_END)
+            if len(data) == end + length:
+                self._heads.keep(data[:end], head)
+        return head
+
+    def _settle(self) -> None:
+        """The answer is complete: the connection waits for another request, or is closed."""
+        self._receiver = NOBODY
         if self._may_go_on():
             if self._paused:
                 self.resume()
             self.reusable = True
         else:
             self._close()
-        receiver.on_end(self._headers)
 
     def _may_go_on(self) -> bool:
         if not self._keeps or self._doubtful or self._sending or self._closed:
@@ -406,9 +431,7 @@ class Connection(asyncio.Protocol):
         self.upgraded = True
         self._fed = 0
         self.pause()
-        headers = self._headers
-        self._headers = []
-        self._receiver.on_head(101, self._reason, headers)
+        self._receiver.on_head(101, self._reason, self._final)
 
     def _stumble(self, error: httptools.HttpParserError) -> None:
         """The parser stopped: behind the answer's end that is only doubt, else garbled."""
@@ -425,7 +448,7 @@ class Connection(asyncio.Protocol):
 
     def _finish_at(self, exc: Exception | None) -> None:
         """The other side ended: the answer's proper end where nothing else marks one."""
-        if self._receiver is _NOBODY:
+        if self._receiver is NOBODY:
             self._close()
         elif exc is None and self._until_close and self._headed:
             self._keeps = False

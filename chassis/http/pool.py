@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from chassis.clock import SYSTEM, Clock, Timer
 from chassis.errors import BulkheadFull, ConnectFailed
 from chassis.http.connection import Connection
+from chassis.http.heads import Heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ class Pool:
         self.address = address
         self.limits = limits or PoolLimits()
         self._clock = clock
+        self._probe_s = self.limits.probe_s
+        self._heads = Heads()
         self._idle = Idle(self.limits)
         self._places = Places(self.limits.connections)
         self._sweep: Timer | None = None
@@ -159,16 +162,14 @@ class Pool:
     def take(self) -> Connection | None:
         """An idle connection that can still be used, or None: then `await connect()`."""
         while (connection := self._idle.top()) is not None:
-            if self._is_alive(connection):
+            idle_s = self._clock.monotonic() - connection.idle_since
+            if idle_s < self._probe_s or self._is_alive(connection, idle_s):
                 self.reused += 1
                 return connection
             connection.abort()
         return None
 
-    def _is_alive(self, connection: Connection) -> bool:
-        idle_s = self._clock.monotonic() - connection.idle_since
-        if idle_s < self.limits.probe_s:
-            return True
+    def _is_alive(self, connection: Connection, idle_s: float) -> bool:
         return idle_s < self.limits.idle_s and not _readable(connection.fileno())
 
     async def connect(
@@ -233,7 +234,11 @@ class Pool:
         try:
             async with asyncio.timeout(_finite(connect_s)):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection, address.host, address.port, ssl=address.tls, server_hostname=name
+                    lambda: Connection(self._heads),
+                    address.host,
+                    address.port,
+                    ssl=address.tls,
+                    server_hostname=name,
                 )
         except TimeoutError as cause:
             raise ConnectFailed(f"{address} did not accept within {connect_s:g} s") from cause

@@ -8,6 +8,7 @@ from typing import Any
 from chassis.errors import OriginFailure
 from chassis.http.connection import Connection
 from chassis.http.framing import Headers
+from chassis.http.heads import Head
 
 
 class Recorder:
@@ -88,3 +89,18 @@ def connected() -> tuple[Connection, FakeTransport]:
     connection, transport = Connection(), FakeTransport()
     connection.connection_made(transport)
     return connection, transport
+
+
+class WholeRecorder(Recorder):
+    """Hears short answers at once, and keeps them as if it had heard them in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wholes = 0
+
+    def on_whole(self, head: Head, body: bytes) -> None:
+        self.wholes += 1
+        self.on_head(head.status, head.reason, list(head.headers))
+        if body:
+            self.on_data(body)
+        self.on_end([])
