@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
-from chassis.http.framing import Headers
 from chassis.http.problems import problem
 from chassis.identity import PassportSigner
 from gateway.admission import InFlight, RateLimiter
+from gateway.context import Context
 from gateway.edge import response
 from gateway.edge.expiry import Expiry
+from gateway.edge.fields import Fields
 from gateway.edge.ports import Downstream
 from gateway.edge.response import Framing
 from gateway.exchange import Exchange
@@ -21,13 +22,13 @@ from gateway.filters.authenticate import Authenticate, RequireScopes
 from gateway.filters.chain import Filter, Phase, chain
 from gateway.filters.passport import MintPassport
 from gateway.filters.rate import LimitRate
-from gateway.filters.trace import TraceContext
 from gateway.observer import Observer
 from gateway.origins import Origin, Origins
 from gateway.ready import ReadyRoute, Serving
 from gateway.reasons import reason
 from gateway.rules.match import Snapshot
 from gateway.rules.route import Route
+from gateway.traces import Traces
 from gateway.verifiers import Verifiers
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ class Gateway:
         self.in_flight = in_flight
         self.origins = origins
         self.window = window
-        self.stalls: Expiry[Exchange] = Expiry(stall_s)
+        self.stalls: Expiry[Context] = Expiry(stall_s)
         self._verifiers = verifiers
         self._filters = tuple(filters)
-        self._trace = TraceContext(clock)
+        self.traces = Traces(clock)
+        self.monotonic = clock.monotonic
         self._passport = MintPassport(signer, clock) if signer is not None else None
-        self._timeouts: dict[float, Expiry[Exchange]] = {}
+        self._timeouts: dict[float, Expiry[Context]] = {}
         self._limiters: dict[RateLimit, RateLimiter] = {}
 
     def __repr__(self) -> str:
@@ -88,8 +90,8 @@ class Gateway:
         )
 
     def _chain_of(self, route: Route, snapshot: Snapshot) -> list[Filter]:
-        """The built-in filters that the rule asks for, and the gateway's own."""
-        found: list[Filter] = [self._trace, *self._filters]
+        """The built-in filters that the rule asks for, and those that the gateway was given."""
+        found: list[Filter] = [*self._filters]
         if route.auth is not None:
             verifier = self._verifiers.of(snapshot.auth[route.auth])
             found.append(Authenticate(verifier, self.observer.auth))
@@ -108,15 +110,15 @@ class Gateway:
             limiter = self._limiters[limit] = RateLimiter(limit)
         return limiter
 
-    def _timeouts_of(self, seconds: float) -> Expiry[Exchange]:
+    def _timeouts_of(self, seconds: float) -> Expiry[Context]:
         return self._timeouts.setdefault(seconds, Expiry(seconds))
 
     # -- what the listener calls
 
     def open(
-        self, downstream: Downstream, method: bytes, target: bytes, version: str, fields: Headers
+        self, downstream: Downstream, method: bytes, target: bytes, is_11: bool, fields: Fields
     ) -> Exchange:
-        return Exchange(self, downstream, method, target, version, fields)
+        return Exchange(self, downstream, method, target, is_11, fields)
 
     def refused(self, downstream: Downstream, method: bytes, failure: StagedoorError) -> bytes:
         status, headers, body = problem(failure)

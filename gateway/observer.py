@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from chassis.telemetry import Telemetry, shown_path
-from chassis.telemetry.metrics import Histogram, Labels
+from chassis.telemetry.metrics import Counter, Histogram, Labels
 
 if TYPE_CHECKING:
     from gateway.admission import InFlight
-    from gateway.exchange import Exchange
+    from gateway.context import Context
+    from gateway.origins import Origin
 
 UNMATCHED = "unmatched"
 METHODS = frozenset(
@@ -38,7 +39,7 @@ class Observer:
             "gateway_request_duration_seconds", "From the head to the end.", ("route",)
         )
         self.auth = metrics.counter("gateway_auth_total", "Tokens looked at.", ("result",))
-        self.attempts = metrics.counter(
+        self._attempts = metrics.counter(
             "gateway_origin_attempts_total",
             "Attempts at instances.",
             ("cluster", "attempt", "status"),
@@ -53,7 +54,14 @@ class Observer:
     def duration(self, route: str) -> Histogram:
         return self._durations.child(route)
 
-    def ended(self, exchange: Exchange, now: float) -> None:
+    def attempt(self, origin: Origin, number: int, status: int | str) -> Counter:
+        """What counts attempts of this kind, remembered by their origin."""
+        kind = "initial" if number == 1 else "retry"
+        counter = self._attempts.child(origin.name, kind, str(status))
+        origin.counters[number, status] = counter
+        return counter
+
+    def ended(self, exchange: Context, now: float) -> None:
         """Counts, logs and traces an exchange. Called once, when its answer has ended."""
         lasted = now - exchange.started
         ready = exchange.ready
@@ -89,12 +97,12 @@ class Observer:
             }
         )
 
-    def broke(self, exchange: Exchange, failure: BaseException) -> None:
+    def broke(self, exchange: Context, failure: BaseException) -> None:
         """Something that is no failure of the tree was raised: a defect, ours or a filter's."""
         route = exchange.ready.name if exchange.ready else UNMATCHED
         self._telemetry.log.say("exchange_broke", route=route, error=repr(failure))
 
-    def _tell(self, exchange: Exchange, lasted: float) -> None:
+    def _tell(self, exchange: Context, lasted: float) -> None:
         ready = exchange.ready
         line: dict[str, Any] = {
             "route": ready.name if ready else UNMATCHED,
@@ -117,7 +125,7 @@ class Observer:
             line["detail"] = exchange.detail
         self._telemetry.log.request(line)
 
-    def _span(self, exchange: Exchange, lasted: float) -> None:
+    def _span(self, exchange: Context, lasted: float) -> None:
         assert exchange.trace is not None
         ready = exchange.ready
         attributes: dict[str, Any] = {
@@ -127,13 +135,14 @@ class Observer:
             "url.path": _path(exchange),
             "attempts": exchange.attempts,
         }
-        if exchange.claimed_trace is not None:
-            attributes["link"] = exchange.claimed_trace.decode("latin-1")
+        claimed = exchange.fields.claimed_trace
+        if claimed is not None:
+            attributes["link"] = claimed.decode("latin-1")
         start = self._telemetry.clock.now() - lasted
         self._telemetry.span(exchange.trace, "gateway", start, exchange.outcome, attributes)
 
 
-def _path(exchange: Exchange) -> str:
+def _path(exchange: Context) -> str:
     return shown_path(exchange.path.decode("latin-1"))
 
 

@@ -11,6 +11,7 @@ from chassis.discovery import Instance
 from chassis.discovery.balancer import Balancer
 from chassis.errors import ConfigurationFault, NoInstances
 from chassis.http.pool import Address, Pool, PoolLimits
+from chassis.telemetry.metrics import Counter
 from gateway.rules.model import Cluster
 
 
@@ -49,7 +50,10 @@ class Origin:
             idle_s=cluster.idle_s,
             connect_s=cluster.connect_timeout_s,
         )
+        self.counters: dict[tuple[int, int | str], Counter] = {}
+        """Attempts counted, by number and status: the observer's, resolved once."""
         self._pools: dict[str, Pool] = {}
+        self._by_id: dict[str, Pool] = {}
         self._seen: Sequence[Instance] = ()
         self._list = _lister(name, cluster, directory)
 
@@ -75,15 +79,20 @@ class Origin:
         return instance
 
     def pool(self, instance: Instance) -> Pool:
+        return self._by_id.get(instance.id) or self._find_pool(instance)
+
+    def _find_pool(self, instance: Instance) -> Pool:
         pool = self._pools.get(instance.address)
         if pool is None:
             address = Address(instance.host, instance.port)
             pool = self._pools[instance.address] = Pool(address, self._limits, clock=self._clock)
+        self._by_id[instance.id] = pool
         return pool
 
     def _adopt(self, instances: Sequence[Instance]) -> None:
         """Drops the pools of instances that are gone; what is under way there still ends."""
         self._seen = instances
+        self._by_id.clear()
         gone = self._pools.keys() - {instance.address for instance in instances}
         for address in gone:
             pool = self._pools.pop(address)

@@ -16,24 +16,30 @@ from gateway.filters.chain import Chain
 from gateway.observer import Observer
 from gateway.origins import Origin
 from gateway.rules.match import Snapshot
-from gateway.rules.route import Route
+from gateway.rules.route import Route, as_is
 
 if TYPE_CHECKING:
-    from gateway.exchange import Exchange
+    from gateway.context import Context
 
 DEFAULT_TIMEOUT_S = 15.0
 
 
 class ReadyRoute:
-    """One route of one snapshot. `timeouts` is shared by every route with the same timeout."""
+    """One route of one snapshot. `timeouts` is shared by every route with the same timeout.
+
+    `origin` is the only one there is to choose; None where there are several, or none.
+    """
 
     __slots__ = (
         "authenticate",
         "counters",
         "deadline_line",
         "duration",
+        "edits_answer",
+        "edits_request",
         "inbound",
         "name",
+        "origin",
         "origins",
         "outbound",
         "route",
@@ -49,7 +55,7 @@ class ReadyRoute:
         inbound: Chain,
         outbound: Chain,
         origins: Mapping[str, Origin],
-        timeouts: Callable[[float], Expiry[Exchange]],
+        timeouts: Callable[[float], Expiry[Context]],
         observer: Observer,
     ) -> None:
         self.route = route
@@ -59,11 +65,20 @@ class ReadyRoute:
         self.outbound = outbound
         self.authenticate = next((f for f in inbound if isinstance(f, Authenticate)), None)
         self.origins = {name: origins[name] for name in route.clusters}
+        self.origin = next(iter(self.origins.values())) if len(self.origins) == 1 else None
+        moved = route.rewrite is not as_is or route.host is not None
+        self.edits_request = moved or bool(route.request_headers)
+        self.edits_answer = bool(outbound or route.response_headers)
         self.timeout_s = route.timeout_s or self._slowest() or DEFAULT_TIMEOUT_S
         self.timeouts = timeouts(self.timeout_s)
         self.deadline_line = b"%b: %d\r\n" % (DEADLINE_HEADER, self.timeout_s * 1000)
         self.counters: dict[tuple[bytes, int, str], Counter] = {}
         self.duration: Histogram = observer.duration(route.name)
+
+    def choose(self, random: Callable[[], float]) -> Origin | None:
+        """The origin for this request, by the rule's weights; None when it forwards to none."""
+        name = self.route.choose(random()) if self.origins else None
+        return None if name is None else self.origins[name]
 
     def _slowest(self) -> float:
         return max((o.cluster.timeout_s for o in self.origins.values()), default=0.0)

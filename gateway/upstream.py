@@ -2,56 +2,89 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from chassis.http.framing import CHUNKED, Headers
-from gateway.edge.request import Request
+from gateway import traces
+from gateway.edge.fields import Fields
 from gateway.ready import ReadyRoute
+
+if TYPE_CHECKING:
+    from gateway.context import Context
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
 
 
-def head(request: Request, ready: ReadyRoute) -> bytes:
+def head(context: Context, ready: ReadyRoute) -> bytes:
     """The request line, what travels on, what the rule changes, and what the edge adds.
 
     Message framing is written here and nowhere else: no rule can touch it.
     """
-    route = ready.route
-    headers = request.headers
-    if route.host is not None:
-        headers = _with_host(headers, route.host)
-    if route.request_headers:
-        headers = [p for p in route.request_headers.apply(headers) if p[0].lower() not in _FRAMING]
-    return b"%b %b HTTP/1.1\r\n%b\r\n%b%b\r\n%b%b\r\n" % (
-        request.method,
-        _target(request, ready),
-        b"\r\n".join(map(b": ".join, headers)),
-        request.lines,
-        request.authority,
+    fields = context.fields
+    traced = traces.lines(context.known_trace, context.digits)
+    if ready.edits_request:
+        lines, target = _edited(context, ready, traced), _target(context, ready)
+    else:
+        lines, target = _lines(fields, context.own_headers) + traced, context.target
+    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
+        context.method,
+        target,
+        lines,
+        context.forwarding,
+        fields.authority,
         ready.deadline_line,
-        _framing(request) if request.length or request.upgrade or request.expects else b"",
+        _framing(fields) if fields.length or fields.upgrade or fields.expects else b"",
     )
 
 
-def _target(request: Request, ready: ReadyRoute) -> bytes:
+def _lines(fields: Fields, headers: Headers | None) -> bytes:
+    """The fields as they were read, with whatever filters appended or changed."""
+    pairs = fields.pairs
+    if headers is None or headers == pairs:
+        return fields.lines
+    if headers[: len(pairs)] == pairs:
+        return fields.lines + _written(headers[len(pairs) :])
+    return _written(headers)
+
+
+def _written(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+def _edited(context: Context, ready: ReadyRoute, traced: bytes) -> bytes:
+    route = ready.route
+    headers = context.headers
+    if route.host is not None:
+        headers = [(name, route.host if name == b"host" else value) for name, value in headers]
+    if not route.request_headers:
+        return _written(headers) + traced
+    headers = route.request_headers.apply(headers + _pairs(traced))
+    return _written([pair for pair in headers if pair[0].lower() not in _FRAMING])
+
+
+def _pairs(lines: bytes) -> Headers:
+    """Lines of ours as fields again."""
+    halves = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+    return [(name, value) for name, _, value in halves]
+
+
+def _target(context: Context, ready: ReadyRoute) -> bytes:
     """Byte for byte what came, unless the rule rewrites the path."""
-    path = request.path
+    path = context.path
     rewritten = ready.route.rewrite(path)
     if rewritten is path:
-        return request.target
-    return rewritten + request.target[len(path) :]
+        return context.target
+    return rewritten + context.target[len(path) :]
 
 
-def _with_host(headers: Headers, host: bytes) -> Headers:
-    return [(name, host if name == b"host" else value) for name, value in headers]
-
-
-def _framing(request: Request) -> bytes:
+def _framing(fields: Fields) -> bytes:
     lines = b""
-    if request.length == CHUNKED:
+    if fields.length == CHUNKED:
         lines = b"transfer-encoding: chunked\r\n"
-    elif request.length:
-        lines = b"content-length: %d\r\n" % request.length
-    if request.expects:
+    elif fields.length:
+        lines = b"content-length: %d\r\n" % fields.length
+    if fields.expects:
         lines += b"expect: 100-continue\r\n"
-    if request.upgrade is not None:
-        lines += b"connection: upgrade\r\nupgrade: %b\r\n" % request.upgrade
+    if fields.upgrade is not None:
+        lines += b"connection: upgrade\r\nupgrade: %b\r\n" % fields.upgrade
     return lines

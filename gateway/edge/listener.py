@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from chassis.clock import Clock, Timer
 from chassis.http.serving import bind
-from gateway.edge.connection import EdgeConnection, Waits
+from gateway.edge.connection import EdgeConnection
 from gateway.edge.limits import Limits
 from gateway.edge.peer import Network
 from gateway.edge.ports import Exchanges
+from gateway.edge.waits import Waits
 
 _TICK_S = 0.02
 _BACKLOG = 4_096
@@ -31,7 +32,7 @@ class Listener:
         self.clock = clock
         self.limits = limits or Limits()
         self.trusted = tuple(trusted)
-        self.waits = Waits(self.limits)
+        self.waits: Waits[EdgeConnection] = Waits(self.limits)
         self.draining = False
         self.connections: set[EdgeConnection] = set()
         self.refused_connections = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from chassis.errors import BadRequest, ConfigurationFault
@@ -41,6 +42,7 @@ def is_inside(address: str, trusted: Sequence[Network]) -> bool:
     return any(parsed in network for network in trusted)
 
 
+@lru_cache(maxsize=1_024)
 def bare_host(value: bytes) -> bytes:
     """A Host value without its port, lower-cased; `BadRequest` when it is empty or malformed."""
     match = _HOST.fullmatch(value)
@@ -56,7 +58,7 @@ class Peer:
     that is not one of them; the chain sent on is rebuilt from what was believed.
     """
 
-    __slots__ = ("_bare", "_host", "_trusted", "address", "is_trusted", "lines", "scheme")
+    __slots__ = ("_trusted", "address", "is_trusted", "lines", "scheme")
 
     def __init__(
         self, address: str, trusted: Sequence[Network] = (), scheme: bytes = b"http"
@@ -66,15 +68,6 @@ class Peer:
         self._trusted = trusted
         self.is_trusted = is_inside(address, trusted)
         self.lines = _lines(address.encode(), scheme)
-        self._host = b""
-        self._bare = b""
-
-    def host(self, value: bytes) -> bytes:
-        """`bare_host`, remembered: a connection rarely asks for two hosts."""
-        if value != self._host or not value:
-            self._bare = bare_host(value)
-            self._host = value
-        return self._bare
 
     def forwarded(self, chain: bytes, proto: bytes) -> tuple[str, bytes]:
         """The client's address and the forwarding lines, from what a trusted proxy told."""

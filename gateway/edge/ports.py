@@ -7,6 +7,7 @@ from typing import Protocol
 
 from chassis.errors import StagedoorError
 from chassis.http.framing import Headers
+from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
 
 
@@ -16,7 +17,7 @@ class Downstream(Protocol):
     peer: Peer
     transport: asyncio.Transport
 
-    def may_keep(self) -> bool:
+    def may_keep(self, now: float) -> bool:
         """Whether another request may follow on this connection."""
         ...
 
@@ -26,7 +27,7 @@ class Downstream(Protocol):
 
     def release(self) -> None: ...
 
-    def answered(self, keep_alive: bool) -> None:
+    def answered(self, keep_alive: bool, now: float) -> None:
         """The answer is written: the next request, or the end of the connection."""
         ...
 
@@ -49,8 +50,7 @@ class Downstream(Protocol):
 class Inflight(Protocol):
     """A request in flight, as the client's connection sees it."""
 
-    length: int
-    asks_upgrade: bool
+    fields: Fields
 
     def begin(self, body: bytes, more: bool, trailers: Headers) -> None:
         """The head is read, and `body` with it; `more` of it may follow."""
@@ -83,10 +83,10 @@ class Exchanges(Protocol):
         downstream: Downstream,
         method: bytes,
         target: bytes,
-        version: str,
-        fields: Headers,
+        is_11: bool,
+        fields: Fields,
     ) -> Inflight:
-        """A request whose head is read. Raises the `RequestFailure` that refuses it."""
+        """A request whose head is read."""
         ...
 
     def refused(self, downstream: Downstream, method: bytes, failure: StagedoorError) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 
 from chassis.http.framing import HOP_BY_HOP, Headers
+from chassis.http.heads import Head
 from chassis.identity import PASSPORT_HEADER
 
 _LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | {PASSPORT_HEADER}
@@ -68,6 +69,17 @@ def head(
     elif not is_11:
         lines += b"connection: keep-alive\r\n"
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines)
+
+
+def plain(read: Head) -> bytes:
+    """The head as most clients get it: kept alive, HTTP/1.1, the body's end told by its length.
+
+    Nothing where the answer has no length, or must not have one.
+    """
+    kept, has_length = travelling(read.headers)
+    if not has_length or read.status == 204 or read.status == 304:
+        return b""
+    return head(read.status, read.reason, kept, Framing.LENGTH, is_11=True, keep_alive=True)
 
 
 def without_length(headers: Headers) -> Headers:

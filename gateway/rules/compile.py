@@ -10,7 +10,7 @@ from gateway.rules import hosts, paths, predicates
 from gateway.rules.match import Entry, HostMap, Key, Node, Snapshot, Table, sort_tables
 from gateway.rules.model import Document, HeaderEdits, Matcher, Redirect, Reply, Rewrite, Rule
 from gateway.rules.paths import PathSpec
-from gateway.rules.route import Edits, RedirectAction, ReplyAction, Route, View
+from gateway.rules.route import Edits, RedirectAction, ReplyAction, Route, View, as_is
 
 
 def compile_document(
@@ -134,7 +134,7 @@ def compile_route(rule: Rule, document: Document) -> Route:
         shares=shares,
         redirect=_redirect(rule.redirect, rule) if rule.redirect else None,
         reply=_reply(rule.reply) if rule.reply else None,
-        rewrite=_rewriter(rule.rewrite, path) if rule.rewrite else _as_is,
+        rewrite=_rewriter(rule.rewrite, path) if rule.rewrite else as_is,
         host=rule.rewrite.host.encode() if rule.rewrite and rule.rewrite.host else None,
         request_headers=_edits(rule.request_headers),
         response_headers=_edits(rule.response_headers),
@@ -150,10 +150,6 @@ def compile_route(rule: Rule, document: Document) -> Route:
         rate_limit_name=rule.rate_limit,
         filters=rule.filters,
     )
-
-
-def _as_is(path: bytes) -> bytes:
-    return path
 
 
 def _shares(weights: dict[str, int]) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -187,7 +183,7 @@ def _rewriter(rewrite: Rewrite, path: PathSpec) -> Callable[[bytes], bytes]:
         return _prefix_rewriter(b"/".join((b"", *path.literal)), rewrite.prefix.encode())
     if rewrite.template is not None:
         return _template_rewriter(rewrite.template, path)
-    return _as_is
+    return as_is
 
 
 def _prefix_rewriter(old: bytes, new: bytes) -> Callable[[bytes], bytes]:

@@ -65,7 +65,8 @@ class ReplyAction:
     body: bytes
 
 
-def _as_is(path: bytes) -> bytes:
+def as_is(path: bytes) -> bytes:
+    """The rewrite of a rule that has none."""
     return path
 
 
@@ -84,7 +85,7 @@ class Route:
     """Their cumulative shares, rising to 1."""
     redirect: RedirectAction | None = None
     reply: ReplyAction | None = None
-    rewrite: Callable[[bytes], bytes] = _as_is
+    rewrite: Callable[[bytes], bytes] = as_is
     host: bytes | None = None
     request_headers: Edits = field(default_factory=Edits)
     response_headers: Edits = field(default_factory=Edits)

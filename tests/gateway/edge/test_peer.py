@@ -26,11 +26,6 @@ def test_a_malformed_host_is_refused(value: bytes) -> None:
         bare_host(value)
 
 
-def test_an_empty_host_is_refused_by_a_connection_that_has_seen_none() -> None:
-    with pytest.raises(BadRequest):
-        Peer("192.0.2.1").host(b"")
-
-
 def test_an_untrusted_client_tells_nothing_about_where_it_came_from() -> None:
     peer = Peer("192.0.2.1", networks(["10.0.0.0/8"]))
     assert not peer.is_trusted

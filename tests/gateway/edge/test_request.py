@@ -2,9 +2,10 @@ import pytest
 
 from chassis.errors import BadRequest, RequestFailure
 from chassis.http.framing import CHUNKED, Headers
+from gateway.edge.fields import Fields, clean_trailers
 from gateway.edge.peer import Peer, networks
 from gateway.edge.refusals import ExpectationFailed, MethodNotAllowed, NotImplementedHere
-from gateway.edge.request import Request, clean_trailers
+from gateway.edge.request import Request, check_method, is_version_11, origin_form
 
 HOST = (b"host", b"a.example")
 
@@ -18,8 +19,12 @@ def request(
     host: bytes = b"a.example",
     trusted: bool = False,
 ) -> Request:
+    """As the reader does it."""
     peer = Peer("192.0.2.1", networks(["192.0.2.0/24"]) if trusted else ())
-    return Request(method, target, version, [(b"host", host), *(fields or [])], peer)
+    is_11 = is_version_11(version)
+    check_method(method)
+    read = Fields([(b"host", host), *(fields or [])], is_11)
+    return Request(method, origin_form(method, target, read.authority), is_11, read, peer)
 
 
 def test_path_and_query_are_kept_byte_for_byte() -> None:
@@ -62,7 +67,7 @@ def test_what_only_the_edge_may_say_and_hop_by_hop_fields_are_left_out(name: byt
 def test_what_connection_names_is_left_out_but_never_the_host() -> None:
     got = request([(b"x-a", b"1"), (b"connection", b"X-A, host ,close"), (b"x-b", b"2")])
     assert got.headers == [HOST, (b"x-b", b"2")]
-    assert not got.keep_alive
+    assert not got.fields.keep_alive
 
 
 def test_the_fault_member_is_taken_out_of_baggage() -> None:
@@ -94,22 +99,22 @@ def test_keep_alive_follows_version_and_connection(
     version: str, connection: bytes | None, kept: bool
 ) -> None:
     fields = [(b"connection", connection)] if connection else []
-    assert request(fields, version=version).keep_alive is kept
+    assert request(fields, version=version).fields.keep_alive is kept
 
 
 def test_the_body_length_is_read() -> None:
-    assert request([(b"content-length", b"12")]).length == 12
-    assert request([(b"transfer-encoding", b"Chunked")]).length == CHUNKED
-    assert request().length == 0
+    assert request([(b"content-length", b"12")]).fields.length == 12
+    assert request([(b"transfer-encoding", b"Chunked")]).fields.length == CHUNKED
+    assert request().fields.length == 0
 
 
 def test_only_a_bodyless_upgrade_to_something_else_than_h2c_is_offered_on() -> None:
     asks = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
-    assert request(asks).upgrade == b"websocket"
-    assert request([*asks, (b"content-length", b"3")]).upgrade is None
+    assert request(asks).fields.upgrade == b"websocket"
+    assert request([*asks, (b"content-length", b"3")]).fields.upgrade is None
     h2c = request([(b"connection", b"upgrade"), (b"upgrade", b"h2c")])
-    assert h2c.upgrade is None
-    assert h2c.asks_upgrade
+    assert h2c.fields.upgrade is None
+    assert h2c.fields.asks_upgrade
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_heads_that_cannot_be_honoured_are_refused(
 
 def test_no_host_at_all_is_refused() -> None:
     with pytest.raises(BadRequest):
-        Request(b"GET", b"/", "1.1", [], Peer("192.0.2.1"))
+        Fields([], is_11=True)
 
 
 @pytest.mark.parametrize("method", [b"CONNECT", b"TRACE"])

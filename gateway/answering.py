@@ -1,0 +1,249 @@
+"""The way back of an exchange: the instance's answer, framed anew for the client.
+
+A short answer comes whole and leaves in one write; of any other the head goes first and the body
+follows piece by piece. What a rule or an outbound filter edits, and an answer that switches
+protocols, take the longer way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, cast
+
+from chassis.errors import OriginTimeout
+from chassis.http.framing import Headers, chunk, last_chunk
+from chassis.http.heads import Head
+from gateway.context import Context, outcome_of
+from gateway.edge import response
+from gateway.edge.fields import Fields, clean_trailers
+from gateway.edge.ports import Downstream
+from gateway.edge.response import Framing
+from gateway.edge.tunnel import Tunnel
+from gateway.filters.chain import run
+from gateway.ready import ReadyRoute
+from gateway.reasons import reason
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+    from gateway.exchange import Exchange
+
+_ONE_WRITE = 16 * 1024
+
+
+class Answering(Context):
+    """Receives an answer; what becomes of a failed attempt is the next layer's business."""
+
+    __slots__ = ("_headed_at", "_held", "_joined", "_more", "_parked")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        downstream: Downstream,
+        method: bytes,
+        target: bytes,
+        is_11: bool,
+        fields: Fields,
+    ) -> None:
+        super().__init__(gateway, downstream, method, target, is_11, fields)
+        self._headed_at = 0.0
+        self._held = False
+        self._more = False
+        self._joined: Tunnel | None = None
+        self._parked: list[bytes] | None = None
+
+    # -- a whole answer
+
+    def on_whole(self, head: Head, body: bytes) -> None:
+        self._headed_at = now = self._gateway.monotonic()
+        self._give_back(head.status, is_complete=True)
+        form = head.form
+        if form is None:
+            form = head.form = response.plain(head)
+        if not form or not self._is_plain() or not self._downstream.may_keep(now):
+            self._in_pieces(head, body)
+            return
+        self._keep = True
+        self.status = status = head.status
+        if status >= 400:
+            self.outcome = outcome_of(status)
+        self.bytes_out = len(body)
+        if len(body) <= _ONE_WRITE:
+            self._downstream.transport.write(form + body)
+        else:
+            self._downstream.transport.writelines((form, body))
+        self._end(now)
+
+    def _is_plain(self) -> bool:
+        """Whether this client gets the answer as most do."""
+        ready = self.ready
+        edited = ready is None or ready.edits_answer
+        return self.fields.keep_alive and self.is_11 and not edited and self.method != b"HEAD"
+
+    def _in_pieces(self, head: Head, body: bytes) -> None:
+        self.on_head(head.status, head.reason, list(head.headers))
+        if body:
+            self.on_data(body)
+        self.on_end([])
+
+    # -- an answer in pieces
+
+    def on_interim(self, status: int, headers: Headers) -> None:
+        if self.is_11 and not self.status:
+            kept, _ = response.travelling(headers)
+            lines = response.interim(status, reason(status), kept)
+            self._downstream.transport.write(lines)
+
+    def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
+        self._headed_at = self._gateway.monotonic()
+        self.status = status
+        if status == 101:
+            self._tunnel(headers)
+            return
+        if status >= 400:
+            self.outcome = outcome_of(status)
+        kept, has_length = response.travelling(headers)
+        self.response_headers = kept
+        ready = self.ready
+        if ready is not None and ready.edits_answer:
+            self._edit_answer(ready, reason)
+        else:
+            self._write_head(reason, has_length)
+
+    def _write_head(self, reason: bytes, has_length: bool) -> None:
+        headers = self.response_headers
+        status = self.status
+        if status == 204 and has_length:
+            headers = response.without_length(headers)
+        framed = response.framing(self.method, status, has_length, self.is_11)
+        self._framing = framed
+        may_keep = self.fields.keep_alive and framed is not Framing.CLOSE
+        self._keep = may_keep and self._downstream.may_keep(self._gateway.monotonic())
+        self._downstream.transport.write(
+            response.head(status, reason, headers, framed, is_11=self.is_11, keep_alive=self._keep)
+        )
+
+    def on_data(self, data: bytes) -> None:
+        if self._parked is not None:
+            self._parked.append(data)
+            return
+        self.bytes_out += len(data)
+        self._downstream.transport.write(chunk(data) if self._framing is Framing.CHUNKED else data)
+
+    def on_end(self, trailers: Headers) -> None:
+        self._give_back(self.status, is_complete=True)
+        if self._parked is None and not self._done:
+            self._finish(trailers)
+
+    def _finish(self, trailers: Headers) -> None:
+        if self._framing is Framing.CHUNKED:
+            self._downstream.transport.write(last_chunk(clean_trailers(trailers)))
+        self._end(self._gateway.monotonic())
+
+    def choke(self) -> None:
+        """The client does not take more of the answer now."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def unchoke(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    # -- an answer that is edited
+
+    def _edit_answer(self, ready: ReadyRoute, reason: bytes) -> None:
+        framed_by = _lengths(self.response_headers)
+        self.response_headers = ready.route.response_headers.apply(self.response_headers)
+        try:
+            waiting = run(ready.outbound, cast("Exchange", self))
+        except Exception as failure:  # whatever a filter raises, the answer does not pass it
+            self.status = 0
+            self.fail(failure)
+            return
+        if waiting is not None:
+            self._parked = []
+            self.choke()
+            self._spawn(self._write_head_after(waiting, reason, framed_by))
+        else:
+            self._write_edited(reason, framed_by)
+
+    async def _write_head_after(
+        self, waiting: Awaitable[None], reason: bytes, framed_by: Headers
+    ) -> None:
+        try:
+            await waiting
+        except Exception:
+            self.status = 0
+            raise
+        parked, self._parked = self._parked or [], None
+        self._task = None
+        self._write_edited(reason, framed_by)
+        for data in parked:
+            self.on_data(data)
+        if self._connection is not None:
+            self.unchoke()
+        else:
+            self._finish([])
+
+    def _write_edited(self, reason: bytes, framed_by: Headers) -> None:
+        """No edit can touch the framing: the length is what the upstream said, or unknown."""
+        kept = [pair for pair in self.response_headers if pair[0].lower() != b"content-length"]
+        self.response_headers = kept + framed_by
+        self._write_head(reason, bool(framed_by))
+
+    # -- an answer that switches protocols
+
+    def _tunnel(self, headers: Headers) -> None:
+        """Both sides agreed to speak something else: hands both transports over."""
+        connection, downstream, ready = self._connection, self._downstream, self.ready
+        assert connection is not None and ready is not None
+        kept, _ = response.travelling(headers)
+        kept += [(b"connection", b"upgrade"), (b"upgrade", self.fields.upgrade or b"")]
+        transport, leftover = connection.detach()
+        self._connection = None
+        self._give_back(101, is_complete=True)
+        ready.timeouts.leave(self)
+        self._keep = False
+        downstream.transport.write(response.interim(101, b"Switching Protocols", kept))
+        window = self._gateway.window
+        self._joined = Tunnel(
+            downstream.transport, transport, window, self._half_ended, self._tunnel_ended
+        )
+        self._joined.start(downstream.hand_over(), leftover)
+
+    def _half_ended(self) -> None:
+        """The other half may go on for as long as an answer may stand still."""
+        self._mark = (0, 0)
+        self._gateway.stalls.enter(self, self._gateway.monotonic())
+
+    def _tunnel_ended(self, bytes_in: int, bytes_out: int) -> None:
+        self.bytes_in, self.bytes_out = bytes_in, bytes_out
+        self._end(self._gateway.monotonic(), cut=True)
+        self._downstream.left()
+
+    # -- an answer that does not come
+
+    def expire(self, now: float) -> None:
+        """The rule's timeout has passed; an answer on its way only has to keep moving, and a body
+        that we wait for is the listener's to time."""
+        if self._done:
+            return
+        if self._joined is not None:
+            self._joined.close()
+            return
+        if self._more and not self._held and self.ready is not None:
+            self.ready.timeouts.enter(self, now)
+            return
+        if not self.status or self._parked is not None:
+            self.status = 0
+            self.fail(OriginTimeout("no answer within the rule's timeout"))
+            return
+        mark = (self.bytes_out, self._downstream.transport.get_write_buffer_size())
+        if mark == self._mark and self._headed_at + self._gateway.stalls.after_s <= now:
+            self._cut("the answer stalled")
+            return
+        self._mark = mark
+        self._gateway.stalls.enter(self, now)
+
+
+def _lengths(headers: Headers) -> Headers:
+    return [pair for pair in headers if pair[0].lower() == b"content-length"]

@@ -1,0 +1,164 @@
+"""An exchange's attempts at instances: one is picked, asked over a pooled connection, given back.
+
+Synchronous wherever an idle connection is at hand; a task exists only while a new one is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chassis.errors import OriginFailure, Retryable, StagedoorError
+from chassis.http.connection import Connection
+from chassis.http.framing import CHUNKED, Headers, chunk, last_chunk
+from chassis.http.pool import Pool
+from gateway.answering import Answering
+from gateway.edge.fields import Fields, clean_trailers
+from gateway.edge.ports import Downstream
+from gateway.origins import Origin
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+
+ATTEMPTS = 2
+"""In all; and only where the first provably was not processed."""
+
+GATEWAY_FAILURES = frozenset({502, 503, 504})
+
+
+class Attempting(Answering):
+    """Holds one attempt at a time: from `_attempt` to `_give_back`."""
+
+    __slots__ = (
+        "_body",
+        "_head",
+        "_held",
+        "_more",
+        "_origin",
+        "_pool",
+        "_sent_at",
+        "_streamed",
+        "_trailers",
+        "_tried",
+    )
+
+    _origin: Origin
+    _pool: Pool
+    _sent_at: float
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        downstream: Downstream,
+        method: bytes,
+        target: bytes,
+        is_11: bool,
+        fields: Fields,
+    ) -> None:
+        super().__init__(gateway, downstream, method, target, is_11, fields)
+        self._tried: tuple[str, ...] = ()
+        self._head = b""
+        self._body = b""
+        self._more = False
+        self._trailers: Headers = []
+        self._streamed = False
+        self._held = False
+
+    def _attempt(self, origin: Origin, now: float) -> None:
+        self._origin = origin
+        self._instance = instance = origin.pick(now, self._tried)
+        self._sent_at = now
+        self.attempts += 1
+        origin.balancer.started(instance)
+        self._pool = pool = origin.pool(instance)
+        connection = pool.take()
+        if connection is None:
+            self._spawn(self._connect(pool))
+        else:
+            self._start(connection)
+
+    async def _connect(self, pool: Pool) -> None:
+        try:
+            connection = await pool.connect()
+        except OriginFailure as failure:
+            self._task = None
+            self.on_failure(failure)
+            return
+        self._task = None
+        self._start(connection)
+
+    def _start(self, connection: Connection) -> None:
+        self._connection = connection
+        body = self._framed(self._body) if self._body or self.fields.length else b""
+        writable = connection.start(
+            self, self._head, method=self.method, body=body, more=self._more, whole=self
+        )
+        if not self._more:
+            return
+        if writable:
+            self.on_writable()
+        else:
+            self._hold()
+
+    def _give_back(self, status: int | str, *, is_complete: bool = False) -> None:
+        """The attempt is over: its connection, its place in the balancer, its counter."""
+        instance = self._instance
+        if instance is None:
+            return
+        origin = self._origin
+        connection, self._connection, self._instance = self._connection, None, None
+        if connection is not None:
+            if not is_complete:
+                connection.abort()
+            self._pool.give(connection)
+        now = self._headed_at or self._gateway.monotonic()
+        origin.balancer.finished(instance, now - self._sent_at, verdict(status), now)
+        counter = origin.counters.get((self.attempts, status))
+        if counter is None:
+            counter = self._gateway.observer.attempt(origin, self.attempts, status)
+        counter.n += 1
+
+    def on_failure(self, failure: OriginFailure) -> None:
+        instance = self._instance
+        self._give_back(failure.code)
+        if instance is None or not self._may_retry(failure):
+            self.fail(failure)
+            return
+        self._tried = (*self._tried, instance.id)
+        try:
+            self._attempt(self._origin, self._gateway.monotonic())
+        except Exception as refused:  # no instance left: the caller gets the first failure
+            self.fail(failure if isinstance(refused, StagedoorError) else refused)
+
+    def _may_retry(self, failure: OriginFailure) -> bool:
+        """Only with proof that nothing was processed, and while the whole body is at hand."""
+        return (
+            failure.retryable is Retryable.ALWAYS
+            and self.attempts < ATTEMPTS
+            and not self._streamed
+            and not self.status
+        )
+
+    # -- the request's body
+
+    def _hold(self) -> None:
+        """No more of the request's body for now."""
+        self._held = True
+        self._downstream.hold()
+
+    def on_writable(self) -> None:
+        if self._held:
+            self._held = False
+            self._downstream.release()
+
+    def _framed(self, body: bytes) -> bytes:
+        if self.fields.length != CHUNKED:
+            return body
+        framed = chunk(body)
+        return framed if self._more else framed + last_chunk(clean_trailers(self._trailers))
+
+
+def verdict(status: int | str) -> bool | None:
+    """Whether an attempt speaks for its instance: None says nothing either way."""
+    if isinstance(status, int):
+        return status not in GATEWAY_FAILURES
+    return None if status == "client_gone" else False

@@ -1,0 +1,203 @@
+"""A request head's fields: what they say about the message, and what of them travels on.
+
+Hop-by-hop fields, and those that only the edge may set (identity, priority, deadline, faults,
+forwarding, trace), are left out; the rest is kept in order, duplicates and all, with names in lower
+case. Everything here is a pure function of the fields, so what was read once may be used again for
+the same bytes.
+"""
+
+from __future__ import annotations
+
+from chassis.deadline import GRPC_HEADER
+from chassis.deadline import HEADER as DEADLINE_HEADER
+from chassis.errors import BadRequest
+from chassis.http.framing import CHUNKED, HOP_BY_HOP, Headers
+from chassis.identity import PASSPORT_HEADER
+from chassis.telemetry import TRACEPARENT
+from gateway.edge.peer import bare_host
+from gateway.edge.refusals import ExpectationFailed, NotImplementedHere
+
+FORWARDING = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-server",
+        b"x-real-ip",
+    }
+)
+OURS = frozenset(
+    {
+        PASSPORT_HEADER,
+        DEADLINE_HEADER,
+        GRPC_HEADER,
+        TRACEPARENT,
+        b"tracestate",
+        b"x-attempt",
+        b"x-fault-context",
+        b"x-priority",
+        b"x-request-id",
+    }
+)
+"""Set by the edge only; whoever sends them from outside has them taken away."""
+
+READ = frozenset({b"host", b"content-length", b"expect", b"baggage"})
+LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | FORWARDING | OURS
+WATCHED = LEFT_OUT | READ
+
+_FAULT_MEMBER = b"fi"
+_CONNECTION_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te", b"host"})
+_NEVER_TRAILERS = frozenset(
+    {b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type"}
+    | {b"cookie", b"set-cookie", b"trailer", b"www-authenticate", b"max-forwards", b"range"}
+)
+
+
+class Fields:
+    """Never changed once read. `length` is the body's: bytes, or `CHUNKED`.
+
+    `pairs` travel on, and `lines` is the same as bytes. `authority` is the Host value as it came,
+    `host` that in lower case and without a port. `forwarded` is what the fields say of where the
+    request came from, x-forwarded-for and -proto, to be believed only of a trusted proxy.
+    """
+
+    __slots__ = (
+        "asks_upgrade",
+        "authority",
+        "claimed_trace",
+        "expects",
+        "forwarded",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "pairs",
+        "upgrade",
+    )
+
+    def __init__(self, fields: Headers, is_11: bool) -> None:
+        self.length = 0
+        self.keep_alive = is_11
+        self.expects = False
+        self.asks_upgrade = False
+        self.upgrade: bytes | None = None
+        self.claimed_trace: bytes | None = None
+        self.forwarded: tuple[bytes, bytes] | None = None
+        self.authority = self._sort(fields, is_11)
+        self.host = bare_host(self.authority)
+        self.lines = b"".join([b"%b: %b\r\n" % pair for pair in self.pairs])
+
+    def __repr__(self) -> str:
+        return f"Fields({len(self.pairs)}, host={self.host!r}, length={self.length})"
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing is asked but an answer: there is no body, and the connection stays."""
+        return not (self.length or self.expects or self.asks_upgrade) and self.keep_alive
+
+    def _sort(self, fields: Headers, is_11: bool) -> bytes:
+        """Sorts the fields; gives the Host value."""
+        kept: Headers = []
+        noted: Headers = []
+        host: bytes | None = None
+        has_underscore = False
+        for pair in fields:
+            name = pair[0]
+            if name not in WATCHED:
+                kept.append(pair)
+                if b"_" in name:
+                    has_underscore = True
+            elif name == b"host":
+                if host is not None:
+                    raise BadRequest("there is more than one Host field", code="host")
+                host = pair[1]
+                kept.append(pair)
+            else:
+                noted.append(pair)
+        if host is None:
+            raise BadRequest("there is no Host field", code="host")
+        self.pairs = kept
+        if noted:
+            self._note(noted, is_11)
+        if has_underscore:
+            self._drop_twins()
+        return host
+
+    def _note(self, noted: Headers, is_11: bool) -> None:
+        """Reads the fields that do not travel on as they are."""
+        seen: dict[bytes, bytes] = {}
+        for name, value in noted:
+            seen[name] = seen[name] + b", " + value if name in seen else value
+        if b"content-length" in seen:
+            self.length = int(seen[b"content-length"])
+        if b"transfer-encoding" in seen:
+            self._note_coding(seen[b"transfer-encoding"], is_11)
+        if b"connection" in seen:
+            self._note_connection(seen[b"connection"], seen.get(b"upgrade"), is_11)
+        if b"expect" in seen:
+            self._note_expectation(seen[b"expect"], is_11)
+        if b"baggage" in seen:
+            self._keep_baggage(seen[b"baggage"])
+        self.claimed_trace = seen.get(TRACEPARENT)
+        if b"x-forwarded-for" in seen:
+            self.forwarded = seen[b"x-forwarded-for"], seen.get(b"x-forwarded-proto", b"")
+
+    def _note_coding(self, coding: bytes, is_11: bool) -> None:
+        if not is_11:
+            raise BadRequest("transfer-encoding needs HTTP/1.1", code="framing")
+        if coding.lower().rpartition(b",")[2].strip() != b"chunked":
+            raise BadRequest("a transfer-encoding must end in chunked", code="framing")
+        if coding.lower() != b"chunked":
+            raise NotImplementedHere("the only transfer-encoding known here is chunked")
+        self.length = CHUNKED
+
+    def _note_connection(self, value: bytes, upgrade: bytes | None, is_11: bool) -> None:
+        options = {option.strip(b" \t") for option in value.lower().split(b",")}
+        if b"close" in options:
+            self.keep_alive = False
+        elif b"keep-alive" in options:
+            self.keep_alive = True
+        if b"upgrade" in options and upgrade is not None:
+            self.asks_upgrade = True
+            if is_11 and self.length == 0 and upgrade.lower() != b"h2c":
+                self.upgrade = upgrade
+        named = options - _CONNECTION_OPTIONS
+        if named:
+            self.pairs = [pair for pair in self.pairs if pair[0] not in named]
+
+    def _note_expectation(self, value: bytes, is_11: bool) -> None:
+        if value.lower() != b"100-continue":
+            raise ExpectationFailed("the only expectation known here is 100-continue")
+        self.expects = is_11
+
+    def _keep_baggage(self, value: bytes) -> None:
+        """Baggage travels on, but its fault member is ours to sign."""
+        members = [member.strip() for member in value.split(b",")]
+        kept = [
+            member
+            for member in members
+            if member and member.partition(b"=")[0].strip() != _FAULT_MEMBER
+        ]
+        if kept:
+            self.pairs.append((b"baggage", b",".join(kept)))
+
+    def _drop_twins(self) -> None:
+        """Drops `a_b` where `a-b` exists or is ours: to CGI-like servers they are one name."""
+        names = {name for name, _ in self.pairs}
+        self.pairs = [
+            pair
+            for pair in self.pairs
+            if b"_" not in pair[0] or not _has_twin(pair[0].replace(b"_", b"-"), names)
+        ]
+
+
+def _has_twin(twin: bytes, names: set[bytes]) -> bool:
+    return twin in names or twin in WATCHED
+
+
+def clean_trailers(fields: Headers) -> Headers:
+    """Trailer fields that may travel on: none that frames, routes or identifies (RFC 9110 6.5)."""
+    return [pair for pair in fields if pair[0] not in WATCHED and pair[0] not in _NEVER_TRAILERS]
