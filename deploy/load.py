@@ -1,6 +1,6 @@
 """`stagedoor load`: many viewers, open loop, films by their popularity.
 
-Open loop: arrivals are drawn in advance and kept whether or not answers come, and latency is
+Open loop: arrivals are drawn by chance alone and kept whether or not answers come, and latency is
 counted from the instant a Play was due, so that a stall shows in every percentile (no coordinated
 omission).
 """
@@ -12,16 +12,16 @@ import bisect
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from chassis.clock import Clock
-from chassis.errors import ConfigurationFault, StagedoorError
+from chassis.errors import ConfigurationFault, NotFound, StagedoorError
 from chassis.http.pool import PoolLimits
 from chassis.http.transport import Transport
-from deploy.member import Member, player_event, watching
+from deploy.member import Member, decoded, player_event, watching
 
 Progress = Callable[[float], None]
 
@@ -56,7 +56,10 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadReport(msgspec.Struct, kw_only=True):
-    """Counts by outcome (`200`, `503 dependency:rights`, …); latencies in milliseconds."""
+    """Counts by outcome (`200`, `503 dependency:rights`, …); latencies in milliseconds.
+
+    Each Play is one outcome; what became of its events is counted apart.
+    """
 
     plays: int
     seconds: float
@@ -65,24 +68,30 @@ class LoadReport(msgspec.Struct, kw_only=True):
     degraded: dict[str, int]
     latency_ms: dict[str, float]
     events_accepted: int
+    events_refused: dict[str, int]
 
     def lines(self) -> list[str]:
         shown = [f"{self.plays} plays in {self.seconds:.1f} s: {self.plays_per_s:.1f}/s"]
         shown += [f"  {outcome}: {count}" for outcome, count in sorted(self.outcomes.items())]
         shown += [f"  degraded {part}: {count}" for part, count in sorted(self.degraded.items())]
         quantiles = ", ".join(f"{name} {value:.1f} ms" for name, value in self.latency_ms.items())
-        return [*shown, f"  latency {quantiles}", f"  events accepted: {self.events_accepted}"]
+        shown += [f"  latency {quantiles}", f"  events accepted: {self.events_accepted}"]
+        return shown + [f"  events {code}: {n}" for code, n in sorted(self.events_refused.items())]
 
 
 class Popularity:
-    """Titles drawn in proportion to their votes."""
+    """Titles drawn in proportion to their votes; `NotFound` when there are none."""
 
     def __init__(self, titles: Sequence[str], votes: Sequence[float]) -> None:
+        if not titles:
+            raise NotFound("the catalogue is empty: fill it with `stagedoor catalog ingest`")
         self._titles = titles
         self._sums = list(itertools.accumulate(votes))
 
     def draw(self, random: float) -> str:
-        return self._titles[bisect.bisect_right(self._sums, random * self._sums[-1])]
+        """The title at `random`, which is uniform in [0, 1)."""
+        last = len(self._sums) - 1
+        return self._titles[bisect.bisect_right(self._sums, random * self._sums[-1], hi=last)]
 
 
 class Load:
@@ -98,6 +107,7 @@ class Load:
         self._degraded: Counter[str] = Counter()
         self._latencies: list[float] = []
         self._accepted = 0
+        self._refused: Counter[str] = Counter()
         self.acknowledged: list[dict[str, Any]] = []
         """The answers of the Plays whose events were all accepted, each with its `profile_id`."""
 
@@ -119,15 +129,14 @@ class Load:
         progress(1.0)
         return self._report(self._clock.monotonic() - began)
 
-    def _arrivals(self) -> list[float]:
-        """Poisson arrivals: exponential gaps."""
+    def _arrivals(self) -> Iterator[float]:
+        """When Plays are due, in seconds from the begin: Poisson arrivals, exponential gaps."""
         due = 0.0
-        dues: list[float] = []
         while True:
             due -= math.log(1.0 - self._clock.random()) / self._settings.plays_per_s
             if due >= self._settings.seconds:
-                return dues
-            dues.append(due)
+                return
+            yield due
 
     async def _sign_up(self) -> None:
         count = math.ceil(self._settings.viewers / DEVICES_PER_ACCOUNT)
@@ -168,19 +177,12 @@ class Load:
             return
         finally:
             self._latencies.append(self._clock.monotonic() - due)
-        answer = response.json()
-        self._count(response.status_code, answer)
-        if response.status_code == 200 and self._settings.events:
+        answer = decoded(response)
+        self._outcomes[outcome_of(response.status_code, answer)] += 1
+        for one in answer.get("degraded", ()):
+            self._degraded[f"{one['part']} ({one['reason']} -> {one['fallback']})"] += 1
+        if "session" in answer and self._settings.events:
             await self._tell(member, device, answer)
-
-    def _count(self, status: int, answer: dict[str, Any]) -> None:
-        if status == 200:
-            self._outcomes["200"] += 1
-            for one in answer["degraded"]:
-                self._degraded[f"{one['part']} ({one['reason']} -> {one['fallback']})"] += 1
-            return
-        step = f":{answer['step']}" if "step" in answer else ""
-        self._outcomes[f"{status} {answer.get('code', '?')}{step}"] += 1
 
     async def _tell(self, member: Member, device: str, answer: dict[str, Any]) -> None:
         session = watching(answer, member.profile_id, device, self._settings.country)
@@ -192,7 +194,7 @@ class Load:
         try:
             receipt = await member.ask("POST", "/v1/events", {"events": events})
         except StagedoorError as failure:
-            self._outcomes[f"events {failure.code}"] += 1
+            self._refused[failure.code] += 1
             return
         self._accepted += receipt["accepted"]
         if receipt["accepted"] == len(events):
@@ -208,10 +210,19 @@ class Load:
             degraded=dict(self._degraded),
             latency_ms={name: quantile(ordered, q) for name, q in QUANTILES.items()},
             events_accepted=self._accepted,
+            events_refused=dict(self._refused),
         )
 
     async def close(self) -> None:
         await self._transport.aclose()
+
+
+def outcome_of(status: int, answer: Mapping[str, Any]) -> str:
+    """What became of one Play, in a few words."""
+    if status == 200 and "session" in answer:
+        return "200"
+    step = f":{answer['step']}" if "step" in answer else ""
+    return f"{status} {answer.get('code', '?')}{step}"
 
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}

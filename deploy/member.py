@@ -153,11 +153,17 @@ def watching(
     }
 
 
-def _refusal(response: httpx.Response) -> PeerRefusal:
+def decoded(response: httpx.Response) -> dict[str, Any]:
+    """The object in an answer's body; empty when there is none."""
     try:
-        problem = response.json()
+        value = response.json()
     except ValueError:
-        problem = {}
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _refusal(response: httpx.Response) -> PeerRefusal:
+    problem = decoded(response)
     detail = f"{response.request.method} {response.request.url.path}: {response.status_code} "
     detail += f"{problem.get('code', '')}: {problem.get('detail', response.text[:200])}"
     return PeerRefusal(response.status_code, problem.get("code", "unknown"), detail)
