@@ -49,7 +49,7 @@ def waterfall(spans: Sequence[dict[str, Any]]) -> Iterable[str]:
     scale = _WIDTH / max(end - begin, 1e-6)
     depths = _depths(spans)
     for span in spans:
-        left = int((span["start"] - begin) * scale)
+        left = min(_WIDTH - 1, int((span["start"] - begin) * scale))
         length = max(1, int(span["duration_ms"] / 1000 * scale))
         bar = " " * left + "▇" * min(length, _WIDTH - left)
         name = "  " * depths[span["span_id"]] + f"{span['service']} {span['name']}"
