@@ -6,13 +6,16 @@ and nothing to fetch.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = """\
-#!{python}
+#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
 from deploy.cli import main
 
 main()
@@ -20,10 +23,13 @@ main()
 
 
 def install(python: Path, packages: Path, scripts: Path) -> Path:
-    """Writes the path file and the command; returns the command."""
+    """Writes the path file and the command; returns the command.
+
+    A shell starts Python: the path in a first line may neither be long nor contain a space.
+    """
     (packages / "stagedoor.pth").write_text(f"{ROOT}\n", encoding="utf-8")
     command = scripts / "stagedoor"
-    command.write_text(COMMAND.format(python=python), encoding="utf-8")
+    command.write_text(COMMAND.format(python=shlex.quote(str(python))), encoding="utf-8")
     command.chmod(0o755)
     return command
 
