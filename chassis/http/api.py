@@ -220,7 +220,11 @@ class Api:
         return Reply(msgspec.json.encode(describe(self.name, self.operations)))
 
     def find(self, method: str, path: str) -> tuple[Operation, Mapping[str, Any]]:
-        """The operation and its path parameters; `NotFound`, or 405 with what is allowed."""
+        """The operation and its path parameters; `NotFound`, or 405 with what is allowed.
+
+        HEAD finds what GET does: the listener leaves the body out.
+        """
+        method = "GET" if method == "HEAD" else method
         operation = self._fixed.get((method, path))
         if operation is not None:
             return operation, {}

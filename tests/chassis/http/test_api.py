@@ -135,6 +135,12 @@ async def test_an_unknown_path_is_a_404_and_another_method_a_405_that_says_which
     assert (response.status_code, response.json()["allowed"]) == (405, ["DELETE", "GET"])
 
 
+async def test_head_is_answered_as_get_is(things: InProcess) -> None:
+    asked = [await things.rest(method, "/openapi.json") for method in ("GET", "HEAD")]
+    assert [response.status_code for response in asked] == [200, 200]
+    assert asked[0].headers["content-length"] == asked[1].headers["content-length"]
+
+
 async def test_expired_work_is_refused_before_it_starts(things: InProcess) -> None:
     late = await things.raw_call(ECHO, Echo(said="x"), headers={"x-request-timeout-ms": "0"})
     assert (late.status_code, late.json()["code"]) == (504, "deadline")
