@@ -357,8 +357,10 @@ def check_request(request: PlayRequest) -> None:
     """`BadRequest` when a request decodes but cannot be meant."""
     if (request.title_id is None) == (request.episode_id is None):
         raise BadRequest("send exactly one of title_id and episode_id")
-    if not request.device.id or len(request.device.id) > 128:
-        raise BadRequest("device.id must have 1 to 128 characters")
+    named = {"device.id": request.device.id, "profile_id": request.profile_id}
+    for name, value in named.items():
+        if not 0 < len(value) <= 128:
+            raise BadRequest(f"{name} must have 1 to 128 characters")
     if request.device.max_height < 144:
         raise BadRequest("device.max_height must be at least 144")
     if request.start_at is not None and request.start_at < 0:

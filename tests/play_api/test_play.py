@@ -403,6 +403,8 @@ async def test_a_clear_title_needs_no_licence(play_api: InProcess, script: Scrip
         {"title_id": None},
         {"episode_id": "e1"},
         {"device": {"id": ""}},
+        {"profile_id": ""},
+        {"profile_id": "p" * 129},
         {"start_at": -1},
         {"device": {"max_height": 10}},
         {"device": {"max_height": "tall"}},
