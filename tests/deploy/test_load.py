@@ -254,7 +254,7 @@ async def test_plays_that_the_generator_itself_begins_late_count_from_when_they_
             await driven.clock.advance(0.01)
     report = await running
     await load.close()
-    assert report.latency_ms["max"] > 2000
+    assert report.latency_ms["p50"] > 1000
 
 
 async def test_what_is_degraded_and_what_fails_is_counted_by_what_it_says(driven: Driven) -> None:
