@@ -31,6 +31,7 @@ from deploy.catalogue import fill_when_empty
 from deploy.control import control_app
 from deploy.fleet import Fleet
 from deploy.home import Home
+from deploy.leftovers import deliver_leftovers
 from deploy.processes import SERVICES, ProcessSpec, fleet
 from deploy.restarts import RestartPolicy
 from deploy.targets import Targets
@@ -130,6 +131,7 @@ class Supervisor:
         await self._serve_control(fleet_, stack)
         stack.push_async_callback(self._drain, fleet_)
         await fill_when_empty(home.root, self._clock, self._say)
+        await deliver_leftovers(home.root, fleet_.processes, self._clock, self._say)
         await fleet_.start()
         supervisor = self._itself(admin_port)
         Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
