@@ -132,10 +132,12 @@ class Fallbacks:
         memory = MEMORIES.get(step)
         if memory is None:
             return None
-        kept = self._kept[step].get(memory.key(question))
-        if kept is None or not memory.holds(question, kept, self._clock.now()):
+        kept, key = self._kept[step], memory.key(question)
+        answer = kept.get(key)
+        if answer is None or not memory.holds(question, answer, self._clock.now()):
             return None
-        return kept, memory.said
+        kept.move_to_end(key)
+        return answer, memory.said
 
 
 class ProvisionalLeases:
@@ -155,10 +157,13 @@ class ProvisionalLeases:
         now = self._clock.now()
         self._leases = {key: one for key, one in self._leases.items() if one.expires_at > now}
         device = (request.account_id, request.device_id)
-        others = [key for key in self._leases if key[0] == request.account_id and key != device]
-        if len(self._leases) >= self._limit or len(others) >= request.max_streams:
+        others = [key for key in self._leases if key != device]
+        of_account = [key for key in others if key[0] == request.account_id]
+        if len(others) >= self._limit or len(of_account) >= request.max_streams:
             self.refused += 1
             return None
+        if device in self._leases:
+            self.withdraw(self._leases[device])
         lease = self._lease(request, now)
         self._leases[device] = self._untold[lease.session_id] = lease
         self.granted += 1
@@ -181,9 +186,12 @@ class ProvisionalLeases:
         )
 
     def withdraw(self, lease: Lease) -> None:
-        """The play that it was for did not happen."""
-        self._leases.pop((lease.account_id, lease.device_id), None)
-        self._untold.pop(lease.session_id, None)
+        """The play that it was for did not happen. A later lease of the device stays."""
+        device = (lease.account_id, lease.device_id)
+        if self._leases.get(device) is lease:
+            del self._leases[device]
+        if self._untold.get(lease.session_id) is lease:
+            del self._untold[lease.session_id]
 
     def untold(self) -> tuple[Lease, ...]:
         """Live leases that sessions has not heard of."""
