@@ -158,7 +158,9 @@ PLAN: tuple[Step, ...] = (
 
 
 def check(plan: Sequence[Step]) -> None:
-    """`ValueError` when a step is named twice or needs one that does not come before it."""
+    """`ValueError` when there is no step, or one is named twice or needs one not before it."""
+    if not plan:
+        raise ValueError("the plan has no steps")
     seen: set[str] = set()
     for step in plan:
         if step.name in seen:
