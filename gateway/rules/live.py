@@ -16,7 +16,7 @@ from chassis.errors import ConfigurationFault, StoreUnavailable
 from gateway.rules.build import RulesFault, build, content_hash
 from gateway.rules.history import History
 from gateway.rules.match import Snapshot
-from gateway.rules.source import Fault
+from gateway.rules.source import MAX_BYTES, Fault
 from gateway.rules.watch import FileWatch
 
 Say = Callable[..., Any]
@@ -66,7 +66,7 @@ class LiveRules:
         self._accept = accept
         self._snapshot: Snapshot | None = None
         self._listeners: list[Callable[[Snapshot], None]] = []
-        self._watch = FileWatch(file, clock, self._follow)
+        self._watch = FileWatch(file, clock, self._follow, limit=MAX_BYTES)
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -1,6 +1,7 @@
 """Live change with a real file: swapped whole, or refused with the last good one serving."""
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from chassis.clock import SYSTEM
 from chassis.errors import ConfigurationFault
 from gateway.rules.build import RulesFault
 from gateway.rules.live import LiveRules
+from gateway.rules.watch import POLL_S
 
 GOOD = "clusters: {a: {service: a}}\nrules: [{name: %s, forward: a}]\n"
 
@@ -114,6 +116,25 @@ async def test_a_file_that_goes_away_and_comes_back_changes_nothing_meanwhile(li
     assert names(live) == ["one"]
     file.write_text(GOOD % "back")
     await until(lambda: names(live) == ["back"], "the file that is back serves")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+async def test_a_pipe_or_device_in_place_of_the_file_does_not_end_the_watch(live, file, make):
+    file.unlink()
+    make(file)
+    await SYSTEM.sleep(3 * POLL_S)
+    assert names(live) == ["one"]
+    away = file.with_name("away")
+    file.rename(away)
+    file.write_text(GOOD % "two")
+    await until(lambda: names(live) == ["two"], "the file after it serves")
+
+
+async def test_a_file_without_end_is_read_no_further_than_a_document_may_be(live, file):
+    with file.open("wb") as endless:
+        endless.truncate(1 << 40)
+    await until(lambda: live.counters.refused == 1, "it is refused")
+    assert "larger than" in str(live.faults)
 
 
 async def test_a_start_on_a_bad_file_serves_the_last_good_version(live, file, tmp_path):
