@@ -16,6 +16,8 @@ from tests.support.system import ROOT, System, eventually
 SECONDS = 8
 DENIED = {"403 region", "403 not_entitled", "410 window_ended"}
 """What some films of the list answer in any case: their licence says so."""
+STALLED = 0.05
+"""The share of Plays that a busy machine may hold up beyond an optional step's 100 ms."""
 
 
 def start_load(
@@ -39,6 +41,13 @@ def finished(load: subprocess.Popen[str]) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(out)
     assert sum(report["outcomes"].values()) == report["plays"]
     return report
+
+
+def strays(report: dict[str, Any], killed: str) -> int:
+    """How many parts were late besides the one that was killed; nothing else may ail them."""
+    others = {part: n for part, n in report["degraded"].items() if not part.startswith(killed)}
+    assert all("origin_timeout" in part for part in others), others
+    return sum(others.values())
 
 
 def plays_so_far(system: System) -> float:
@@ -72,7 +81,7 @@ def test_plays_go_on_without_recommendations_and_say_so(system: System) -> None:
     system.ask("kill", "recommendations", "--hold", "2")
     report = finished(load)
     assert set(report["outcomes"]) - DENIED == {"200"}
-    assert all(part.startswith("recommendations") for part in report["degraded"])
+    assert strays(report, "recommendations") <= report["plays"] * STALLED
     assert sum(report["degraded"].values()) > 0
     eventually(lambda: healthy_again(system), within=20, what="plays without degraded parts")
     assert system.processes()["recommendations-1"]["pid"] != killed
@@ -89,7 +98,7 @@ def test_a_critical_step_killed_is_a_503_that_names_it_and_leaves_no_lease(
     report = finished(load)
     outcomes = report["outcomes"]
     assert set(outcomes) - DENIED == {"200", f"503 dependency:{step}"}
-    assert all(part.startswith(step) for part in report["degraded"])
+    assert strays(report, step) <= report["plays"] * STALLED
 
     def settled() -> bool:
         granted_now, released_now = leases(system)

@@ -93,7 +93,7 @@ def test_records_that_another_writer_stored_are_dropped() -> None:
     chain = Chain(source(), 0, {}, Limits(roll_records=3))
     for offset in range(6):
         take(chain, offset)
-    chain.covered(4)
+    chain.covered(4, {})
     first, second = chain.ready(0.0, everything=True)
     assert (first.start, first.end, first.records) == (4, 4, [])
     assert [one.offset for one in second.records] == [4, 5]
@@ -107,7 +107,7 @@ def test_whatever_was_covered_the_rest_is_there_once(steps: list[int], cut: int)
     chain = Chain(source(), 0, {}, Limits(roll_records=4))
     for offset in offsets:
         take(chain, offset)
-    chain.covered(cut)
+    chain.covered(cut, {})
     segments = chain.ready(0.0, everything=True)
     kept = [one.offset for segment in segments for one in segment.records]
     assert kept == [offset for offset in offsets if offset >= cut]
