@@ -28,6 +28,10 @@ noisy: believe the ratios between rows of one run, not single times.
 """
 
 
+class Failed(Exception):
+    """A bench did not end well; what it wrote to standard error says why."""
+
+
 def run(name: str) -> Any:
     """One bench in a process of its own; its JSON value."""
     done = subprocess.run(
@@ -38,15 +42,15 @@ def run(name: str) -> Any:
         check=False,
     )
     if done.returncode != 0:
-        raise SystemExit(f"bench {name} failed with status {done.returncode}")
+        raise Failed(f"bench {name} failed with status {done.returncode}")
     return json.loads(done.stdout)
 
 
-def keep(name: str, value: Any) -> None:
-    RESULTS.mkdir(exist_ok=True)
+def keep(name: str, value: Any, folder: Path = RESULTS) -> None:
+    folder.mkdir(exist_ok=True)
     when = datetime.now(UTC).date().isoformat()
     kept = {"measured": when, "machine": machine(), "value": value}
-    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> str:
@@ -59,11 +63,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
 
 
-def page() -> str:
+def page(folder: Path = RESULTS) -> str:
     """results.md from every kept value."""
     parts = [HEAD]
     for name in NAMES:
-        file = RESULTS / f"{name}.json"
+        file = folder / f"{name}.json"
         if file.exists():
             kept = json.loads(file.read_text(encoding="utf-8"))
             parts += [
@@ -105,7 +109,9 @@ def _leaves(key: str, part: Any) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+    if isinstance(value, float) and abs(value) < 1000:
+        return f"{value:,.4g}"
+    return str(value).replace("|", "\\|")
 
 
 def main() -> None:
@@ -113,11 +119,22 @@ def main() -> None:
     unknown = set(asked) - set(NAMES)
     if unknown:
         raise SystemExit(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    for name in asked:
-        print(f"bench {name} …", file=sys.stderr, flush=True)
-        keep(name, run(name))
+    failed = [name for name in asked if not measured(name)]
     (RESULTS / "results.md").write_text(page(), encoding="utf-8")
     print(f"wrote {RESULTS.relative_to(ROOT)}/results.md", file=sys.stderr)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def measured(name: str) -> bool:
+    """Runs one bench and keeps its value; one that fails is said so and stops no other."""
+    print(f"bench {name} …", file=sys.stderr, flush=True)
+    try:
+        keep(name, run(name))
+    except (Failed, ValueError) as fault:
+        print(fault, file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":
