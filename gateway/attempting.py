@@ -158,7 +158,8 @@ class Attempting(Answering):
 
 
 def verdict(status: int | str) -> bool | None:
-    """Whether an attempt speaks for its instance: None says nothing either way."""
+    """Whether an attempt speaks for its instance: None says nothing either way, as where the
+    client left or broke a rule, or where we refused."""
     if isinstance(status, int):
         return status not in GATEWAY_FAILURES
-    return None if status == "client_gone" else False
+    return False if status.startswith("origin_") else None

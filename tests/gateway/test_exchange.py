@@ -169,6 +169,29 @@ async def test_a_client_that_leaves_takes_its_upstream_request_with_it(tmp_path:
         assert [one.in_flight for one in standing.values()] == [0]
 
 
+BEGUN = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"), [(b"zz\r\n", 400), (b"14\r\n" + b"x" * 20 + b"\r\n", 413)]
+)
+async def test_what_a_client_does_wrong_is_not_held_against_the_instance(
+    rest: bytes, status: int, tmp_path: Path
+) -> None:
+    async with (
+        Scripted([Reads()]) as upstream,
+        running(tmp_path, one_rule(upstream.port, body_limit="10")) as worker,
+    ):
+        for number in range(1, 3):
+            async with Raw(worker.port) as client:
+                client.send(BEGUN)
+                await eventually(lambda number=number: upstream.received.count(b"ab") == number)
+                client.send(rest)
+                assert status_of(await client.rest()) == status
+        (standing,) = worker.gateway.origins["up"].balancer.standings().values()
+        assert (standing.failures, standing.in_flight) == (0, 0)
+
+
 async def test_a_client_that_leaves_while_we_connect_leaves_nothing_behind(tmp_path: Path) -> None:
     with socket.socket() as full:  # accepts nothing: its backlog is full
         full.bind(("127.0.0.1", 0))
