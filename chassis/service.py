@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import uvloop
@@ -35,14 +35,17 @@ from chassis.http.serving import Listener, bind
 from chassis.http.transport import Transport
 from chassis.identity import Keyring, PassportVerifier, Seal
 from chassis.resilience import TimerWheel
-from chassis.telemetry import Telemetry
+from chassis.telemetry import RING, Telemetry
 
 VERSION = "0.1.0"
 _ADMIN_DRAIN_S = 0.1
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every process reads from `STAGEDOOR_…`; empty URLs follow from `home`."""
+    """What every process reads from `STAGEDOOR_…`; empty URLs follow from `home`.
+
+    `spans` is how many finished spans are kept for whoever asks for a trace.
+    """
 
     home: Path = Path("var")
     host: str = "127.0.0.1"
@@ -58,6 +61,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     registry_ttl_s: float = 3.0
     discovery_interval_s: float = 0.3
     drain_s: float = 5.0
+    spans: Annotated[int, msgspec.Meta(ge=1)] = RING
 
     @property
     def root(self) -> Path:
@@ -231,7 +235,7 @@ async def open_chassis(
     instance = settings.instance or f"{name}-{clock.entropy(4).hex()}"
     log_file = settings.root / "log" / f"{instance}.jsonl"
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    telemetry = Telemetry(name, instance, clock, log_file=log_file)
+    telemetry = Telemetry(name, instance, clock, log_file=log_file, spans=settings.spans)
     stack.callback(telemetry.close)
     telemetry.watch_loop()
     seal = Seal(Keyring.load(settings.keyring_file), clock)

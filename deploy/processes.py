@@ -22,6 +22,12 @@ MICROSERVICES = (
 )
 SERVICES = ("gateway", "play_api", *MICROSERVICES, "stream_pipeline")
 DEFAULT_INSTANCES: Mapping[str, int] = {"gateway": 2}
+_ENVIRON: Mapping[str, Mapping[str, str]] = {
+    "play_api": {"STAGEDOOR_SPANS": "4096"},
+    "stream_pipeline": {"ARROW_DEFAULT_MEMORY_POOL": "system"},
+}
+"""A Play leaves a dozen spans in the process that composes it, one or two in any other. Arrow's
+own memory pool keeps 20 MB that Python's would give back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ def fleet(instances: Mapping[str, int]) -> list[ProcessSpec]:
             raise ValueError(f"{service}={count}: write a number from 0 to 64")
     counts = {**DEFAULT_INSTANCES, **instances}
     return [
-        ProcessSpec(service, f"{service}-{number}", _module(service))
+        ProcessSpec(service, f"{service}-{number}", _module(service), _ENVIRON.get(service, {}))
         for service in SERVICES
         for number in range(1, counts.get(service, 1) + 1)
     ]

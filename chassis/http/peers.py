@@ -138,6 +138,7 @@ class Peer(Generic[Req, Ans]):
     ) -> None:
         self.call = call
         self.command = command
+        self._span = f"call {command}"
         self.policy = guarded
         self._timeout_s = timeout_s
         self.balancer = balancer
@@ -171,7 +172,7 @@ class Peer(Generic[Req, Ans]):
             outcome = failure.outcome
             raise
         finally:
-            telemetry.span(trace, f"call {self.command}", begun, outcome, {})
+            telemetry.span(trace, self._span, begun, outcome)
 
     async def _attempts(self, sent: _Sent) -> Ans:
         first = self._pick(())

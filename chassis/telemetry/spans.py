@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from chassis.telemetry.trace import Trace
 
-RING = 4_096
+RING = 1_024
 
 
 class Spanned(Protocol):

@@ -6,28 +6,36 @@ import os
 import resource
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from chassis.clock import Clock, Timer
 from chassis.telemetry.logs import LineLog
 from chassis.telemetry.metrics import Labels, Metrics
-from chassis.telemetry.spans import Span, SpanRing
+from chassis.telemetry.spans import RING, Span, SpanRing
 from chassis.telemetry.trace import Identifiers, Trace
 
+_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 _LAG_EVERY_S = 0.5
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Telemetry:
     def __init__(
-        self, service: str, instance: str, clock: Clock, *, log_file: Path | None = None
+        self,
+        service: str,
+        instance: str,
+        clock: Clock,
+        *,
+        log_file: Path | None = None,
+        spans: int = RING,
     ) -> None:
         self.service = service
         self.instance = instance
         self.clock = clock
         self.metrics = Metrics()
         self.identifiers = Identifiers(clock)
-        self.spans = SpanRing()
+        self.spans = SpanRing(spans)
         self.log = LineLog(log_file, clock, {"service": service, "instance": instance})
         self._lag = self.metrics.histogram(
             "event_loop_lag_seconds", "How late the loop ran a timer.", buckets=_LAG_BUCKETS
@@ -44,7 +52,7 @@ class Telemetry:
         name: str,
         start: float,
         outcome: str,
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, Any] = _NO_ATTRIBUTES,
     ) -> None:
         """Records work that began at `start` (UNIX seconds) and ends now."""
         self.spans.add(Span(trace, name, start, self.clock.now(), outcome, attributes))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from chassis import config
+from chassis.service import ProcessSettings
 from deploy.processes import MICROSERVICES, SERVICES, ProcessSpec, fleet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +38,14 @@ def test_every_microservice_of_the_repository_runs() -> None:
 def test_every_process_has_a_module_that_can_be_run(spec: ProcessSpec) -> None:
     module = importlib.import_module(spec.module)
     assert hasattr(module, "run_process") or hasattr(module, "build")
+
+
+@pytest.mark.parametrize("spec", fleet({"gateway": 1}), ids=lambda spec: spec.instance)
+def test_what_a_process_is_told_besides_is_a_setting_of_its_own(spec: ProcessSpec) -> None:
+    ours = {name: value for name, value in spec.environ.items() if name.startswith("STAGEDOOR_")}
+    settings = config.load(ProcessSettings, ours)
+    told = {name.removeprefix("STAGEDOOR_").lower() for name in ours}
+    assert told <= set(settings.__struct_fields__)
 
 
 def test_who_asks_drains_before_who_is_asked() -> None:

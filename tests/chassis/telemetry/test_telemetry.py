@@ -45,6 +45,15 @@ def test_a_span_lasts_from_its_start_to_now(telemetry: Telemetry, clock: ManualC
     assert (span["service"], span["duration_ms"], span["outcome"]) == ("things", 500, "shed")
 
 
+def test_only_so_many_spans_are_kept_as_it_was_told(clock: ManualClock) -> None:
+    telemetry = Telemetry("things", "things-1", clock, spans=2)
+    traces = [Trace.new(clock) for _ in range(3)]
+    for trace in traces:
+        telemetry.span(trace, "work", clock.now(), "success")
+    assert [len(telemetry.trace(trace.trace_id)) for trace in traces] == [0, 1, 1]
+    telemetry.close()
+
+
 def test_a_loop_that_is_held_up_shows_as_lag(telemetry: Telemetry, clock: ManualClock) -> None:
     telemetry.watch_loop()
     clock.tick(0.5)
