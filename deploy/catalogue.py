@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from chassis.clock import Clock
+import uvloop
+
+from chassis import config
+from chassis.clock import SYSTEM, Clock
+from chassis.service import ProcessSettings
 from chassis.storage import open_tables
 from chassis.storage.generations import generation
 from deploy.ingest import FILMS, IngestReport, ingest
 from microservices.catalog.store import GENERATION, ROWS
+
+
+def run_process(environ: Mapping[str, str]) -> None:
+    """As a job of the supervisor: `fill_when_empty`, telling on standard output what it did."""
+    home = config.load(ProcessSettings, environ).root
+    uvloop.run(fill_when_empty(home, SYSTEM, _tell))
 
 
 async def fill_when_empty(root: Path, clock: Clock, say: Callable[[str], None]) -> None:
@@ -40,6 +51,10 @@ async def _is_empty(url: str) -> bool:
         return await generation(tables, GENERATION) == 0
     finally:
         await tables.close()
+
+
+def _tell(said: str) -> None:
+    sys.stdout.write(f"{said}\n")
 
 
 def _url(root: Path, service: str) -> str:

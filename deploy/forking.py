@@ -52,6 +52,9 @@ class Zygote:
         return self._reading is None or self._reading.done()
 
     async def start(self) -> None:
+        """Begins to listen, unless it does already."""
+        if self._reading is not None:
+            return
         reader, self._writer = await asyncio.open_connection(sock=self._channel)
         self._reading = asyncio.ensure_future(self._read(reader))
 

@@ -27,7 +27,6 @@ from chassis.http.serving import Listener, bind, bind_unix
 from chassis.http.transport import Transport
 from chassis.service import VERSION
 from chassis.telemetry import Telemetry
-from deploy.catalogue import fill_when_empty
 from deploy.control import control_app
 from deploy.fleet import Fleet
 from deploy.home import Home
@@ -130,7 +129,7 @@ class Supervisor:
         )
         await self._serve_control(fleet_, stack)
         stack.push_async_callback(self._drain, fleet_)
-        await fill_when_empty(home.root, self._clock, self._say)
+        await self._fill_catalogue(fleet_)
         await deliver_leftovers(home.root, fleet_.processes, self._clock, self._say)
         await fleet_.start()
         supervisor = self._itself(admin_port)
@@ -170,6 +169,11 @@ class Supervisor:
         listener = Listener(control_app(fleet_, self._stopping.set), listening)
         await listener.start()
         stack.push_async_callback(listener.drain, 0.1)
+
+    async def _fill_catalogue(self, fleet_: Fleet) -> None:
+        said = await fleet_.job("catalogue", "deploy.catalogue")
+        if said:
+            self._say(said)
 
     def _directory(self, registry_url: str, stack: AsyncExitStack) -> Directory:
         transport = Transport(clock=self._clock)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chassis.clock import ManualClock
-from chassis.errors import Conflict, NotFound
+from chassis.errors import Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
 from deploy.fleet import Fleet, Running
 from deploy.processes import ProcessSpec
@@ -59,9 +59,9 @@ class Sailing:
 
 @asynccontextmanager
 async def sailing(
-    folder: Path, fates: Sequence[tuple[str, str]], kill_after_s: float = LONG_S
+    folder: Path, fates: Sequence[tuple[str, str]], kill_after_s: float = LONG_S, job: str = ""
 ) -> AsyncIterator[Sailing]:
-    """A fleet that was started; `fates` are (service, fate), one instance each."""
+    """A fleet that was started; `fates` are (service, fate), one instance each, `job` a job's."""
     specs = [ProcessSpec(service, f"{service}-1", CHILD, {"FATE": fate}) for service, fate in fates]
     clock = ManualClock()
     telemetry = Telemetry("supervisor", "supervisor", clock, log_file=folder / "fleet.jsonl")
@@ -69,7 +69,7 @@ async def sailing(
         fleet = Fleet(
             specs,
             channel,
-            environ(folder, "", ""),
+            environ(folder, "", job),
             folder / "out",
             clock,
             telemetry,
@@ -95,6 +95,18 @@ async def test_every_process_is_started_as_its_instance(tmp_path: Path) -> None:
         rights = fleet["rights-1"]
         assert (rights.status, rights.starts, rights.last_exit) == ("running", 1, None)
         assert rights.pid is not None and alive(rights.pid)
+
+
+async def test_a_job_runs_to_its_end_and_what_it_wrote_is_handed_on(tmp_path: Path) -> None:
+    async with sailing(tmp_path, [], job="prints:all done") as fleet:
+        assert await fleet.fleet.job("fill", CHILD) == "all done"
+        assert await fleet.fleet.job("fill", CHILD) == "all done"
+
+
+async def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
+    async with sailing(tmp_path, [], job="misconfigured:the film list is empty") as fleet:
+        with pytest.raises(StagedoorError, match=r"(?s)fill ended with status 2: .*list is empty"):
+            await fleet.fleet.job("fill", CHILD)
 
 
 async def test_what_crashes_is_started_again_after_a_while(tmp_path: Path) -> None:

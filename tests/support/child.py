@@ -40,6 +40,10 @@ def _exits(status: str) -> None:
     sys.exit(int(status))
 
 
+def _prints(text: str) -> None:
+    print(text)  # noqa: T201
+
+
 def _says(text: str) -> None:
     sys.exit(text)
 
