@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from chassis.clock import Clock
 from chassis.contracts.accounts import Entitlement, EntitlementQuery
 from chassis.contracts.profiles import Allocation
@@ -49,8 +51,12 @@ def _build_key(request: ManifestRequest) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Memory(Generic[Q, A]):
-    """What to remember of a step: under which key, how long it holds, and what to call it."""
+    """What to remember of a step: under which key, how long it holds, and what to call it.
 
+    `limit` answers are kept, as MessagePack: decoded, one takes up to three times the room.
+    """
+
+    answer: type[A]
     key: Callable[[Q], Hashable]
     holds: Callable[[Q, A, float], bool]
     said: str = "cached"
@@ -59,23 +65,29 @@ class Memory(Generic[Q, A]):
 
 MEMORIES: Mapping[str, Memory[Any, Any]] = {
     "membership": Memory[EntitlementQuery, Entitlement](
+        answer=Entitlement,
         key=lambda query: query.account_id,
         holds=lambda query, kept, now: now < kept.expires_at,
     ),
     "catalog": Memory[PlayableQuery, Playable](
+        answer=Playable,
         key=lambda query: query,
         holds=lambda query, kept, now: True,
         limit=5_000,
     ),
     "rights": Memory[RightsQuery, RightsDecision](
+        answer=RightsDecision,
         key=lambda query: query,
         holds=lambda query, kept, now: now < kept.valid_until,
     ),
     "manifest": Memory[ManifestRequest, Manifest](
+        answer=Manifest,
         key=_build_key,
         holds=lambda request, kept, now: now + request.duration_ms / 1000 < kept.signed_until,
+        limit=1_000,
     ),
     "recommendations": Memory[UpNextQuery, UpNext](
+        answer=UpNext,
         key=lambda query: (query.country, query.maturity),
         holds=lambda query, kept, now: _is_other(query, kept),
         said="last_suggested",
@@ -89,7 +101,7 @@ class Fallbacks:
 
     def __init__(self, clock: Clock, *, provisional_limit: int = 1_000) -> None:
         self._clock = clock
-        self._kept: dict[str, OrderedDict[Hashable, Any]] = {
+        self._kept: dict[str, OrderedDict[Hashable, bytes]] = {
             step: OrderedDict() for step in MEMORIES
         }
         self.provisional = ProvisionalLeases(clock, provisional_limit)
@@ -100,7 +112,7 @@ class Fallbacks:
         if memory is None:
             return
         kept, key = self._kept[step], memory.key(question)
-        kept[key] = answer
+        kept[key] = msgspec.msgpack.encode(answer)
         kept.move_to_end(key)
         if len(kept) > memory.limit:
             kept.popitem(last=False)
@@ -133,8 +145,11 @@ class Fallbacks:
         if memory is None:
             return None
         kept, key = self._kept[step], memory.key(question)
-        answer = kept.get(key)
-        if answer is None or not memory.holds(question, answer, self._clock.now()):
+        encoded = kept.get(key)
+        if encoded is None:
+            return None
+        answer = msgspec.msgpack.decode(encoded, type=memory.answer)
+        if not memory.holds(question, answer, self._clock.now()):
             return None
         kept.move_to_end(key)
         return answer, memory.said

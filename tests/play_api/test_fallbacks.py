@@ -127,7 +127,7 @@ def test_a_manifest_stands_in_only_while_its_signature_outlasts_the_film(
 ) -> None:
     kept = Manifest(
         hls="/m.m3u8",
-        dash=None,
+        dash="/m.mpd",
         steering_url=None,
         signed_until=clock.now() + 10_100,
         max_height=1080,
