@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from chassis.clock import Clock
-from chassis.discovery import Instance, Registration, Registry
+from chassis.discovery import Instance, Registry, background
+from chassis.discovery.presence import stay
 from chassis.http.serving import Listener as AdminListener
 from chassis.http.serving import bind
 from chassis.telemetry import Telemetry
@@ -46,7 +47,7 @@ class Worker:
         self.admin_port = 0
         self._clock = clock
         self._registry = registry
-        self._registration: Registration | None = None
+        self._presence: asyncio.Task[None] | None = None
         self._admin: AdminListener | None = None
         self._close = close
         self._is_ready = False
@@ -68,7 +69,10 @@ class Worker:
     # -- life
 
     async def start(self, admin_app: Any) -> None:
-        """Rules, then both ports, then the registry: nobody hears of us before we can serve."""
+        """Rules, then both ports, then the registry: nobody hears of us before we can serve.
+
+        It serves without the registry too, and enters it when it can be reached.
+        """
         settings = self.settings
         await self.live.start()
         self.gateway.adopt(self.live.snapshot)
@@ -78,27 +82,31 @@ class Worker:
         self.admin_port = self._admin.port
         host, port = address(settings.listen, "the listening address")
         self.port = await self.listener.start(host, port, reuse_port=settings.reuse_port)
-        await self._register(host)
+        self._presence = self._be_found(host)
         self._is_ready = True
         self.telemetry.log.say("serving", port=self.port, admin=self.admin_port)
 
-    async def _register(self, host: str) -> None:
+    def _be_found(self, host: str) -> asyncio.Task[None] | None:
         if self._registry is None:
-            return
+            return None
         admin_host, _ = address(self.settings.admin, "the admin address")
         meta = {"admin": f"{admin_host}:{self.admin_port}", "version": VERSION}
-        instance = Instance(self.telemetry.instance, "gateway", host, self.port, meta)
-        self._registration = await self._registry.register(
-            instance, ttl_s=self.settings.registry_ttl_s
+        staying = stay(
+            self._registry,
+            Instance(self.telemetry.instance, "gateway", host, self.port, meta),
+            self._clock,
+            ttl_s=self.settings.registry_ttl_s,
+            refused=lambda fault: self.telemetry.log.say("registry_away", why=str(fault)),
         )
+        return background.start(staying, "the gateway's presence in the registry")
 
     async def shut(self) -> None:
         """Drains in order, then closes. What is left at the deadline is cut."""
         settings = self.settings
         self._is_ready = False
         self.telemetry.log.say("draining", connections=len(self.listener.connections))
-        if self._registration is not None:
-            await self._registration.deregister()
+        if self._presence is not None:
+            await background.stop(self._presence)
             await self._clock.sleep(settings.discovery_interval_s)
         self.listener.stop_accepting()
         self.listener.close_idle()
@@ -107,6 +115,8 @@ class Worker:
 
     async def close(self) -> None:
         """Ends everything now, in the reverse order of opening."""
+        if self._presence is not None:
+            await background.stop(self._presence)
         await self.listener.close()
         if self._admin is not None:
             await self._admin.drain(0.1)

@@ -1,5 +1,7 @@
 """A worker's life: starting, changing its rules, draining, sharing its port."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from pathlib import Path
@@ -9,7 +11,7 @@ import httpx
 import pytest
 
 from chassis.discovery import Instance
-from chassis.errors import ConfigurationFault
+from chassis.errors import ConfigurationFault, StoreUnavailable
 from gateway import app
 from gateway.settings import Settings, address
 from tests.support.gateways import GET, Raw, fields_of, one_rule, running, status_of
@@ -19,12 +21,13 @@ from tests.support.scripted import OK, Holds, Reads, Scripted, Sends, answers, e
 class Registered:
     """A registration that notes when it ends."""
 
-    def __init__(self, instance: Instance, notes: list[str]) -> None:
+    def __init__(self, instance: Instance, registry: FakeRegistry) -> None:
         self.instance = instance
-        self._notes = notes
+        self._registry = registry
 
     async def deregister(self) -> None:
-        self._notes.append("deregistered")
+        self._registry.answer()
+        self._registry.notes.append("deregistered")
 
 
 class FakeRegistry:
@@ -32,12 +35,19 @@ class FakeRegistry:
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
+        self.away = False
         self.notes: list[str] = []
         self.registered: list[Instance] = []
 
+    def answer(self) -> None:
+        if self.away:
+            self.notes.append("away")
+            raise StoreUnavailable("the registry is away")
+
     async def register(self, instance: Instance, *, ttl_s: float = 3.0) -> Registered:
+        self.answer()
         self.registered.append(instance)
-        return Registered(instance, self.notes)
+        return Registered(instance, self)
 
     async def instances(
         self, service: str, *, index: int = 0, wait_s: float = 30.0
@@ -58,6 +68,7 @@ async def test_it_registers_itself_and_forwards_to_registered_services(tmp_path:
     async with Scripted(answers()) as upstream:
         registry = FakeRegistry(upstream.port)
         async with running(tmp_path, rules, registry=registry) as worker:
+            await eventually(lambda: bool(registry.registered))
             me = registry.registered[0]
             assert (me.service, me.port) == ("gateway", worker.port)
             assert me.meta["admin"] == f"127.0.0.1:{worker.admin_port}"
@@ -65,7 +76,35 @@ async def test_it_registers_itself_and_forwards_to_registered_services(tmp_path:
             async with Raw(worker.port) as client:
                 client.send(GET)
                 assert (await client.answer())[1] == b"ok"
-    assert registry.notes == ["closed"]
+    assert registry.notes == ["deregistered", "closed"]
+
+
+async def test_it_serves_without_the_registry_and_enters_it_when_it_comes(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    registry.away = True
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, one_rule(upstream.port), registry=registry) as worker,
+        Raw(worker.port) as client,
+    ):
+        await eventually(lambda: len(registry.notes) > 1)
+        assert worker.ready()
+        client.send(GET)
+        assert (await client.answer())[1] == b"ok"
+        registry.away = False
+        await eventually(lambda: bool(registry.registered))
+
+
+async def test_a_registry_that_is_gone_does_not_keep_it_from_draining(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, one_rule(upstream.port), registry=registry) as worker,
+    ):
+        await eventually(lambda: bool(registry.registered))
+        registry.away = True
+        await worker.shut()
+    assert registry.notes == ["away", "closed"]
 
 
 async def test_a_changed_file_takes_over_and_a_bad_one_does_not(tmp_path: Path) -> None:
