@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_takes_its_upstream_request_with_it(tmp_path:
 
 
 def _has_read(upstream: Scripted, uploads: int) -> bool:
-    return upstream.received.count(b"ab") == uploads
+    return upstream.received.count(b"\r\nab\r\n") == uploads
 
 
 BEGUN = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
