@@ -30,7 +30,12 @@ TIME_OR_CHANCE = {
     ("uuid", "uuid4"),
 }
 DRIVERS = {
+    "argon2": {"chassis/identity/passwords.py"},
     "obstore": {"chassis/storage/local.py"},
+    "prometheus_client": {"chassis/telemetry/metrics.py"},
+    "tenacity": {"chassis/resilience/retry.py"},
+    "uvicorn": {"chassis/http/serving.py"},
+    "yaml": {"gateway/rules/source.py"},
     "consul": {"chassis/discovery/consul.py"},
     "pyarrow": {"stream_pipeline/sinks/archive.py"},
 }
