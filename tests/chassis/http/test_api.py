@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from chassis.errors import Conflict, StoreUnavailable
 from chassis.http.api import Api, Reply, Request, guard, read_body
 from chassis.http.inbound import TooLarge
 from chassis.service import Chassis, Service
-from tests.support.services import InProcess, in_process
+from tests.support.services import InProcess, in_process, never
+from tests.support.waiting import until
 
 
 class Echo(Wire, frozen=True):
@@ -47,7 +49,11 @@ async def build(chassis: Chassis) -> Service:
     async def nothing(request: Request) -> None:
         return None
 
+    async def endless(request: Request) -> None:
+        await never()
+
     api.call(ECHO, echo)
+    api.route("GET", "/v1/endless", endless, auth=False)
     api.route("GET", "/v1/things/{name}", thing, answer=Echo)
     api.route("DELETE", "/v1/things/{name}", nothing, auth=False)
     api.route("GET", "/v1/broken", broken, auth=False)
@@ -171,6 +177,18 @@ async def test_a_token_in_a_path_is_not_logged_whole(things: InProcess, tmp_path
     things.chassis.telemetry.close()
     text = (tmp_path / "test.jsonl").read_text()
     assert text.count("/kkkk") == 2 and "secret" not in text
+
+
+async def test_a_request_that_is_left_is_counted_as_that(things: InProcess) -> None:
+    asked = asyncio.ensure_future(things.rest("GET", "/v1/endless"))
+    await until(lambda: things.service.app.in_flight)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    text = things.chassis.telemetry.metrics.render().decode()
+    assert (
+        'service_requests_total{code="500",operation="endless",outcome="client_gone"} 1.0' in text
+    )
+    assert things.service.app.in_flight == 0
 
 
 async def test_the_served_document_describes_what_is_served(things: InProcess) -> None:
