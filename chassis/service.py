@@ -232,10 +232,7 @@ async def open_chassis(
     name: str, settings: ProcessSettings, clock: Clock, stack: AsyncExitStack
 ) -> Chassis:
     """The chassis of one process; `stack` closes it."""
-    instance = settings.instance or f"{name}-{clock.entropy(4).hex()}"
-    log_file = settings.root / "log" / f"{instance}.jsonl"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    telemetry = Telemetry(name, instance, clock, log_file=log_file, spans=settings.spans)
+    telemetry = Telemetry.open(name, settings.instance, clock, settings.root, spans=settings.spans)
     stack.callback(telemetry.close)
     telemetry.watch_loop()
     seal = Seal(Keyring.load(settings.keyring_file), clock)

@@ -13,7 +13,6 @@ from chassis import config, discovery
 from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
-from chassis.errors import ConfigurationFault
 from chassis.http.client import Client
 from chassis.http.transport import Transport
 from chassis.identity import Keyring, PassportSigner, Seal
@@ -25,9 +24,8 @@ from gateway.edge.listener import Listener
 from gateway.edge.peer import networks
 from gateway.filters import Filter
 from gateway.observer import Observer
-from gateway.origins import NoDirectory, Origins
-from gateway.rules.live import LiveRules
-from gateway.rules.match import Snapshot
+from gateway.origins import NoDirectory, Origins, static_only
+from gateway.rules.live import LiveRules, anything
 from gateway.settings import Settings
 from gateway.verifiers import Verifiers
 from gateway.worker import VERSION, Worker
@@ -42,7 +40,7 @@ async def build(
 ) -> Worker:
     """A gateway that has not started. Raises `ConfigurationFault` when it cannot be built."""
     async with AsyncExitStack() as stack:
-        telemetry = _telemetry(settings, clock)
+        telemetry = Telemetry.open("gateway", settings.instance, clock, settings.root)
         stack.callback(telemetry.close)
         if registry is None and settings.registry:
             registry = discovery.open(
@@ -76,7 +74,7 @@ async def build(
             settings.root / "gateway" / "rules",
             clock,
             say=telemetry.log.say,
-            accept=_static_only if registry is None else _any,
+            accept=static_only if registry is None else anything,
         )
         close = stack.pop_all().aclose
         return Worker(settings, clock, telemetry, live, gateway, listener, registry, close)
@@ -113,28 +111,6 @@ def run_process(environ: Mapping[str, str]) -> None:
     """As one of the workers that a supervisor starts: settings from the environment."""
     settings = config.load(Settings, {**environ, "STAGEDOOR_REUSE_PORT": "true"})
     run(settings)
-
-
-def _any(snapshot: Snapshot) -> None:
-    """With a registry every cluster can serve."""
-
-
-def _static_only(snapshot: Snapshot) -> None:
-    """Without one, only those of static instances can."""
-    faults = [
-        f"cluster {name!r} asks for a service, but no registry is set: use --registry"
-        for name, cluster in snapshot.clusters.items()
-        if cluster.service is not None
-    ]
-    if faults:
-        raise ConfigurationFault(faults, what="the rules")
-
-
-def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
-    instance = settings.instance or f"gateway-{clock.entropy(4).hex()}"
-    log_file = settings.root / "log" / f"{instance}.jsonl"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    return Telemetry("gateway", instance, clock, log_file=log_file)
 
 
 def _signer(settings: Settings, clock: Clock) -> PassportSigner | None:

@@ -12,6 +12,7 @@ from chassis.discovery.balancer import Balancer
 from chassis.errors import ConfigurationFault, NoInstances
 from chassis.http.pool import Address, Pool, PoolLimits
 from chassis.telemetry.metrics import Counter
+from gateway.rules.match import Snapshot
 from gateway.rules.model import Cluster
 
 
@@ -155,3 +156,14 @@ class Origins:
 
     async def close(self) -> None:
         await asyncio.gather(*self._closing, *(origin.close() for origin in self.values()))
+
+
+def static_only(snapshot: Snapshot) -> None:
+    """`ConfigurationFault` for rules that need a registry, where there is none."""
+    faults = [
+        f"cluster {name!r} asks for a service, but no registry is set: use --registry"
+        for name, cluster in snapshot.clusters.items()
+        if cluster.service is not None
+    ]
+    if faults:
+        raise ConfigurationFault(faults, what="the rules")

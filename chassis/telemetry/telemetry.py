@@ -46,6 +46,16 @@ class Telemetry:
         self.metrics.counted("log_lines_dropped_total", "Lines lost.", read=self._dropped)
         self._timer: Timer | None = None
 
+    @classmethod
+    def open(
+        cls, service: str, instance: str, clock: Clock, root: Path, *, spans: int = RING
+    ) -> Telemetry:
+        """With its log below `root`; an instance without a name gets one that nobody else has."""
+        instance = instance or f"{service}-{clock.entropy(4).hex()}"
+        log_file = root / "log" / f"{instance}.jsonl"
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        return cls(service, instance, clock, log_file=log_file, spans=spans)
+
     def span(
         self,
         trace: Trace,
