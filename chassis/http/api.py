@@ -7,24 +7,22 @@ traced and logged here. Handlers hold the domain and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from starlette.routing import compile_path
 
-from chassis.contracts.wire import NOT_DECODED, Ans, Call, Req
-from chassis.deadline import GRPC_HEADER, Deadline, parse_grpc_timeout, parse_timeout_ms
-from chassis.deadline import HEADER as DEADLINE_HEADER
-from chassis.errors import BadRequest, NotFound, RequestFailure, StagedoorError, Unauthenticated
+from chassis.contracts.wire import Ans, Call, Req
+from chassis.errors import BadRequest, DeadlineExceeded, NotFound, RequestFailure, StagedoorError
 from chassis.http.framing import Headers
 from chassis.http.inbound import BODY_LIMIT, TooLarge, check_head, check_size
 from chassis.http.messages import Reply, fields_of, told
 from chassis.http.openapi import describe
-from chassis.identity import PASSPORT_HEADER, Passport, PassportVerifier
-from chassis.telemetry import TRACEPARENT, Span, Telemetry, Trace, shown_path
-from chassis.telemetry.metrics import Counter, Histogram
+from chassis.http.operation import Handler, Operation
+from chassis.http.records import Records
+from chassis.http.request import NOBODY, Asked, Context, Desk, Request
+from chassis.identity import PassportVerifier
+from chassis.telemetry import Telemetry, shown_path
 
 __all__ = ["Api", "Context", "MethodNotAllowed", "Operation", "Reply", "Request"]
 
@@ -33,104 +31,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 _NOTHING: Mapping[str, Any] = {}
-
-
-class Context(msgspec.Struct):
-    """What a request hands on to the calls it makes: its deadline, its trace and who asks."""
-
-    deadline: Deadline
-    trace: Trace
-    passport_bytes: bytes = b""
-
-
-class Request(msgspec.Struct):
-    """One request as a handler sees it. Header names are lower case."""
-
-    method: str
-    path: str
-    params: Mapping[str, Any]
-    query_string: bytes
-    headers: Headers
-    body: bytes
-    context: Context
-    signed: Passport | None = None
-    notes: dict[str, Any] = msgspec.field(default_factory=dict)
-    """What the handler wants in the request's log line and span."""
-
-    @property
-    def passport(self) -> Passport:
-        if self.signed is None:
-            raise Unauthenticated("no passport: ask through the gateway", code="passport_missing")
-        return self.signed
-
-    def header(self, name: bytes) -> str | None:
-        for known, value in self.headers:
-            if known == name:
-                return value.decode("latin-1")
-        return None
-
-    def query(self, name: str) -> str | None:
-        values = parse_qs(self.query_string.decode("latin-1")).get(name)
-        return values[0] if values else None
-
-
-Handler = Callable[..., Awaitable[Any]]
-H = TypeVar("H", bound=Handler)
-_encode = msgspec.json.Encoder().encode
-
-
-class Operation:
-    """One method and path, its handler and its types."""
-
-    def __init__(
-        self,
-        name: str,
-        method: str,
-        path: str,
-        handler: Handler,
-        *,
-        request: type | None,
-        answer: type | None,
-        auth: bool,
-        status: int,
-        inside: bool,
-    ) -> None:
-        self.name = name
-        self.method = method
-        self.path = path
-        self.handler = handler
-        self.request = request
-        self.answer = answer
-        self.auth = auth
-        self.status = status
-        self.inside = inside
-        self.summary = (handler.__doc__ or name).strip().partition("\n")[0]
-        self.pattern, _, self.convertors = compile_path(path)
-        self._decoder: msgspec.json.Decoder[Any] | None = (
-            msgspec.json.Decoder(request) if request is not None else None
-        )
-        self.duration: Histogram | None = None
-        self.counters: dict[tuple[int, str], Counter] = {}
-
-    def decode(self, body: bytes) -> Any:
-        assert self._decoder is not None
-        try:
-            return self._decoder.decode(body)
-        except msgspec.ValidationError as fault:
-            raise BadRequest(f"the body does not fit: {fault}") from None
-        except NOT_DECODED as fault:
-            raise BadRequest(f"the body is not JSON: {fault}") from None
-
-    async def run(self, request: Request) -> Reply:
-        if self.request is None:
-            answer = await self.handler(request)
-        else:
-            answer = await self.handler(request, self.decode(request.body))
-        if isinstance(answer, Reply):
-            return answer
-        if answer is None:
-            return Reply(b"", 204)
-        return Reply(_encode(answer), self.status)
+_NO_HEADERS: Headers = []
 
 
 class Api:
@@ -138,29 +39,33 @@ class Api:
 
     def __init__(self, name: str, *, verifier: PassportVerifier, telemetry: Telemetry) -> None:
         self.name = name
-        self._verifier = verifier
         self._telemetry = telemetry
-        self._clock = telemetry.clock
+        self._desk = Desk(telemetry.clock, telemetry.identifiers, verifier)
+        self._records = Records(telemetry)
         self._monotonic = telemetry.clock.monotonic
         self._now = telemetry.clock.now
         self._fixed: dict[tuple[str, str], Operation] = {}
+        self._calls: dict[bytes, Operation] = {}
         self._patterns: list[Operation] = []
         self.operations: list[Operation] = []
         self.in_flight = 0
-        metrics = telemetry.metrics
-        self._requests = metrics.counter(
-            "service_requests_total", "Requests answered.", ("operation", "code", "outcome")
-        )
-        self._durations = metrics.histogram(
-            "service_request_duration_seconds", "From head to answer.", ("operation",)
-        )
-        metrics.gauge(
+        telemetry.metrics.gauge(
             "service_inflight_requests", "Being served now.", read=lambda: [((), self.in_flight)]
         )
         self.route("GET", "/openapi.json", self._openapi, auth=False, name="openapi")
 
-    def call(self, call: Call[Req, Ans], handler: Callable[[Request, Req], Awaitable[Ans]]) -> None:
-        """Serves one call that other services make."""
+    def call(
+        self,
+        call: Call[Req, Ans],
+        handler: Callable[[Request, Req], Awaitable[Ans]],
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """Serves one call that other services make.
+
+        `at_once` for a handler that mostly answers without waiting: it begins outside of a task,
+        which a first wait for a peer or a timeout needs, but not one for its own store.
+        """
         if call.service != self.name:
             raise ValueError(f"{call.name} is a call of {call.service}, not of {self.name}")
         self._add(
@@ -174,6 +79,7 @@ class Api:
                 auth=False,
                 status=200,
                 inside=True,
+                at_once=at_once,
             )
         )
 
@@ -208,12 +114,14 @@ class Api:
         )
 
     def _add(self, operation: Operation) -> None:
-        operation.duration = self._durations.child(operation.name)
+        self._records.follow(operation)
         self.operations.append(operation)
         if operation.convertors:
             self._patterns.append(operation)
         else:
             self._fixed[operation.method, operation.path] = operation
+        if operation.inside:
+            self._calls[operation.path.encode()] = operation
 
     async def _openapi(self, request: Request) -> Reply:
         """This service's OpenAPI 3.1 document."""
@@ -234,7 +142,7 @@ class Api:
             if match is None:
                 continue
             if candidate.method == method:
-                return candidate, _convert(candidate, match.groupdict())
+                return candidate, candidate.params(match.groupdict())
             allowed.add(candidate.method)
         if allowed:
             raise MethodNotAllowed(sorted(allowed))
@@ -244,62 +152,77 @@ class Api:
         self, method: str, path: str, query: bytes, headers: Headers, body: bytes
     ) -> Reply:
         """Runs the operation that is asked for; never raises but when cancelled."""
+        operation, asked = None, NOBODY
         begun, started = self._now(), self._monotonic()
-        fields = dict(headers)
-        trace = self._trace(fields.get(TRACEPARENT))
-        operation: Operation | None = None
+        try:
+            asked = Asked.of(headers)
+            operation, params = self.find(method, path)
+        except StagedoorError as failure:
+            return self._refused(failure, asked, method, path)
+        shown = _NO_HEADERS if operation.inside else headers
+        request = Request(method, path, params, query, shown, body, asked, started, self._desk)
+        return await self._run(operation, request, begun)
+
+    def call_of(self, path: bytes) -> Operation | None:
+        """The operation that serves the calls to `path`."""
+        return self._calls.get(path)
+
+    def answer_call(
+        self, operation: Operation, asked: Asked, body: bytes
+    ) -> Coroutine[Any, Any, Reply]:
+        """`answer` for a call that was recognised as a whole."""
+        request = Request(
+            "POST",
+            operation.path,
+            _NOTHING,
+            b"",
+            _NO_HEADERS,
+            body,
+            asked,
+            self._monotonic(),
+            self._desk,
+        )
+        return self._run(operation, request, self._now())
+
+    async def _run(self, operation: Operation, request: Request, begun: float) -> Reply:
         status, outcome, fault = 500, "client_gone", ""
-        notes = _NOTHING
         self.in_flight += 1
         try:
-            operation, params = self.find(method, path)
-            passport = fields.get(PASSPORT_HEADER, b"")
-            request = Request(
-                method,
-                path,
-                params,
-                query,
-                headers,
-                body,
-                Context(self._deadline(fields, started), trace, passport),
-                self._verifier.verify(passport) if passport else None,
-            )
-            notes = request.notes
+            if request.asked.timeout_s <= 0:
+                raise DeadlineExceeded("the deadline passed before the work began")
             if operation.auth:
                 request.passport  # noqa: B018  # raises when there is none
-            reply = await operation.run(request)
+            if operation.request is None:
+                answer = await operation.handler(request)
+            else:
+                answer = await operation.handler(request, operation.decode(request.body))
+            reply = operation.reply(answer)
             status, outcome = reply.status, "success"
         except StagedoorError as failure:
             reply = told(failure)
             status, outcome = reply.status, failure.outcome
         except Exception as unexpected:
             fault, outcome = f"{type(unexpected).__name__}: {unexpected}", "local_error"
-            reply = self._unexpected(fault, path)
+            reply = self._unexpected(fault, request.path)
         finally:
             self.in_flight -= 1
-            self._record(
-                Served(
-                    trace,
-                    operation,
-                    method,
-                    path,
-                    begun,
-                    self._monotonic() - started,
-                    status,
-                    outcome,
-                    notes,
-                    fault,
-                )
-            )
+            lasted_s = self._monotonic() - request.at
+            self._records.add((operation, request, begun, lasted_s, status, outcome, fault))
         return reply
 
     def refuse(self, failure: StagedoorError) -> Reply:
         """The answer to what could not be read as a request; counted and logged like one."""
+        return self._refused(failure, NOBODY, "", "")
+
+    def _refused(self, failure: StagedoorError, asked: Asked, method: str, path: str) -> Reply:
         reply = told(failure)
-        trace = self._trace(None)
-        now, outcome = self._now(), failure.outcome
-        self._record(Served(trace, None, "", "", now, 0.0, reply.status, outcome, _NOTHING, ""))
+        request = Request(method, path, _NOTHING, b"", _NO_HEADERS, b"", asked, 0.0, self._desk)
+        self._records.add((None, request, self._now(), 0.0, reply.status, failure.outcome, ""))
         return reply
+
+    def _unexpected(self, fault: str, path: str) -> Reply:
+        self._telemetry.log.say("unexpected", fault=fault, path=shown_path(path))
+        return told(StagedoorError("something went wrong here; the log has the details"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI face."""
@@ -314,88 +237,6 @@ class Api:
             return
         query = scope["query_string"]
         await _send(send, await self.answer(scope["method"], scope["path"], query, headers, body))
-
-    def _trace(self, header: bytes | None) -> Trace:
-        identifiers = self._telemetry.identifiers
-        caller = None if header is None else Trace.parse(header)
-        return identifiers.new_trace() if caller is None else identifiers.child(caller)
-
-    def _deadline(self, fields: Mapping[bytes, bytes], now: float) -> Deadline:
-        header = fields.get(DEADLINE_HEADER)
-        deadline = Deadline.never(self._clock)
-        if header is not None:
-            deadline = Deadline(self._clock, now + parse_timeout_ms(header))
-        if GRPC_HEADER in fields:
-            deadline = deadline.at_most(parse_grpc_timeout(fields[GRPC_HEADER]))
-        if deadline.at <= now:
-            deadline.check("the work began")
-        return deadline
-
-    def _unexpected(self, fault: str, path: str) -> Reply:
-        self._telemetry.log.say("unexpected", fault=fault, path=shown_path(path))
-        return told(StagedoorError("something went wrong here; the log has the details"))
-
-    def _record(self, served: Served) -> None:
-        operation = served.operation
-        if operation is None:
-            self._requests.child("unmatched", str(served.status), served.outcome).n += 1
-        else:
-            key = (served.status, served.outcome)
-            counter = operation.counters.get(key)
-            if counter is None:
-                counter = self._requests.child(operation.name, str(key[0]), key[1])
-                operation.counters[key] = counter
-            counter.n += 1
-            if operation.duration is not None:
-                operation.duration.observe(served.duration_s)
-        self._telemetry.spans.add(served)
-        self._telemetry.log.request(served.line)
-
-
-class Served(msgspec.Struct, frozen=True):
-    """What became of one request: its span and its log line, worked out when somebody reads."""
-
-    trace: Trace
-    operation: Operation | None
-    method: str
-    path: str
-    start: float
-    duration_s: float
-    status: int
-    outcome: str
-    notes: Mapping[str, Any]
-    fault: str
-
-    @property
-    def name(self) -> str:
-        return "unmatched" if self.operation is None else self.operation.name
-
-    def as_dict(self, service: str) -> dict[str, Any]:
-        """As a span."""
-        attributes = {
-            "http.request.method": self.method,
-            "http.route": None if self.operation is None else self.operation.path,
-            "http.response.status_code": self.status,
-            **self.notes,
-        }
-        end = self.start + self.duration_s
-        span = Span(self.trace, self.name, self.start, end, self.outcome, attributes)
-        return span.as_dict(service)
-
-    def line(self) -> dict[str, Any]:
-        line = {
-            "trace": self.trace.trace_id,
-            "operation": self.name,
-            "method": self.method,
-            "path": shown_path(self.path),
-            "status": self.status,
-            "outcome": self.outcome,
-            "duration_ms": round(self.duration_s * 1000, 3),
-            **self.notes,
-        }
-        if self.fault:
-            line["fault"] = self.fault
-        return line
 
 
 class MethodNotAllowed(RequestFailure):
@@ -430,10 +271,6 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     if len(body) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
     return body
-
-
-def _convert(operation: Operation, raw: Mapping[str, str]) -> Mapping[str, Any]:
-    return {name: operation.convertors[name].convert(value) for name, value in raw.items()}
 
 
 async def _send(send: Send, reply: Reply) -> None:

@@ -11,8 +11,9 @@ This is what the general ASGI server would do for us at twice the cost: see docs
 from __future__ import annotations
 
 import asyncio
+import types
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine, Generator, Mapping
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote
 
@@ -20,9 +21,9 @@ import httptools
 
 from chassis.clock import SYSTEM, Clock, Timer
 from chassis.errors import BadRequest, RequestFailure, StagedoorError
-from chassis.http import framing
+from chassis.http import calls, framing
 from chassis.http.framing import Headers
-from chassis.http.messages import Application, told, written
+from chassis.http.messages import Application, Reply, told, written
 
 BODY_LIMIT: Final = 1 << 20
 HEADER_LIMIT: Final = 32 << 10
@@ -200,6 +201,8 @@ class InboundConnection(asyncio.Protocol):
     # --- reading ---
 
     def _feed(self, data: bytes) -> None:
+        if not self._begun and self._hear_call(data):
+            return
         self._piece = len(data)
         if self._begun:
             self._fed += self._piece
@@ -218,12 +221,45 @@ class InboundConnection(asyncio.Protocol):
             self._refusal = _huge()
         self._go_on()
 
+    def _hear_call(self, data: bytes) -> bool:
+        """Whether `data` was a whole call in our own shape, which is then under way."""
+        match = calls.recognised(data)
+        if match is None:
+            return False
+        path, length, *told = match.groups()
+        called = self._app.call_of(path)
+        if called is None or match.end() + int(length) != len(data):
+            return False
+        work = self._app.answer_call(called, calls.asked(*told), data[match.end() :])
+        if called.at_once:
+            self._begin(work)
+        else:
+            self.task = self._loop.create_task(self._serve(True, True, work))
+        return True
+
+    def _begin(self, work: Coroutine[Any, Any, Reply]) -> None:
+        """Runs `work` here and now; only if it waits, in a task from there on."""
+        try:
+            pending = work.send(None)
+        except StopIteration as done:
+            self._say(done.value)
+        else:
+            self.task = self._loop.create_task(self._serve(True, True, _going_on(work, pending)))
+
+    def _say(self, reply: Reply) -> None:
+        keep = not self._owner.draining
+        self._transport.write(written(reply, keep=keep))
+        if not keep:
+            self._end(clean=True)
+
     def _go_on(self) -> None:
         """The next thing to do, when no request is under way."""
         if self._choked:
             return
         if self._whole:
-            self.task = self._loop.create_task(self._serve(self._whole.popleft()))
+            method, path, query, headers, body, keep = self._whole.popleft()
+            work = self._app.answer(method, path, query, headers, body)
+            self.task = self._loop.create_task(self._serve(keep, method != "HEAD", work))
         elif self._refusal is not None:
             self._refuse(self._refusal)
         elif self._last:
@@ -272,14 +308,13 @@ class InboundConnection(asyncio.Protocol):
 
     # --- answering ---
 
-    async def _serve(self, asked: _Whole) -> None:
+    async def _serve(self, keep: bool, body: bool, work: Awaitable[Reply]) -> None:
         """Answers, whatever becomes of it: a defect, or the end of a drain, is a bare 500."""
-        method, path, query, headers, body, keep = asked
         data = _BROKEN
         try:
-            reply = await self._app.answer(method, path, query, headers, body)
+            reply = await work
             keep = keep and not self._last and not self._owner.draining
-            data = written(reply, keep=keep, body=method != "HEAD")
+            data = written(reply, keep=keep, body=body)
         finally:
             self.task = None
             if not self._closed:
@@ -365,3 +400,19 @@ def located(target: bytes) -> tuple[str, bytes]:
     raw, _, query = target.partition(b"?")
     path = raw.decode("latin-1")
     return (unquote(path) if "%" in path else path), query
+
+
+@types.coroutine
+def _going_on(work: Coroutine[Any, Any, Reply], pending: Any) -> Generator[Any, Any, Reply]:
+    """Goes on with a coroutine that has begun already and waits for `pending`."""
+    try:
+        while True:
+            try:
+                got = yield pending
+            except BaseException as fault:
+                pending = work.throw(fault)
+            else:
+                pending = work.send(got)
+    except StopIteration as done:
+        reply: Reply = done.value
+        return reply

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from chassis.errors import Faulty, StagedoorError
 from chassis.http.framing import Headers
 from chassis.http.problems import CONTENT_TYPE, problem
+from chassis.http.request import Asked
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -33,6 +34,15 @@ class Reply(msgspec.Struct, frozen=True):
     headers: Pairs = ()
 
 
+class Called(Protocol):
+    """What serves one call."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it mostly answers without waiting."""
+        ...
+
+
 @runtime_checkable
 class Application(Protocol):
     """Answers whole requests. Header names come in lower case; framing has been checked."""
@@ -40,6 +50,14 @@ class Application(Protocol):
     async def answer(
         self, method: str, path: str, query: bytes, headers: Headers, body: bytes
     ) -> Reply: ...
+
+    def call_of(self, path: bytes) -> Called | None:
+        """What serves the calls to `path`, or None."""
+        ...
+
+    def answer_call(self, called: Any, asked: Asked, body: bytes) -> Coroutine[Any, Any, Reply]:
+        """`answer` for a call that was recognised whole; `called` is what `call_of` gave."""
+        ...
 
     def refuse(self, failure: StagedoorError) -> Reply:
         """The answer to what could not be read as a request."""

@@ -57,13 +57,14 @@ class LineLog:
         self._writer: threading.Thread | None = None
         self.dropped = 0
 
-    def request(self, fields: Fields | Callable[[], Fields]) -> None:
+    def request(self, fields: Fields | Callable[[], Fields], at: float | None = None) -> None:
         """The one line of a request: its fields, or what will tell them, neither to be changed
-        any more. The caller gives no secrets; nothing is searched for here."""
+        any more. `at` is its time, if not now. The caller gives no secrets; nothing is searched
+        for here."""
         lines = self._lines
         if len(lines) == lines.maxlen:
             self.dropped += 1
-        lines.append((self._now(), fields))
+        lines.append((self._now() if at is None else at, fields))
         if not self._filled.is_set():
             self._wake()
 

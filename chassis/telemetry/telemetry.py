@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +45,7 @@ class Telemetry:
         self.metrics.counted("process_cpu_seconds_total", "User and system CPU.", read=_cpu)
         self.metrics.counted("log_lines_dropped_total", "Lines lost.", read=self._dropped)
         self._timer: Timer | None = None
+        self._settling: list[Callable[[], None]] = []
 
     @classmethod
     def open(
@@ -67,7 +68,17 @@ class Telemetry:
         """Records work that began at `start` (UNIX seconds) and ends now."""
         self.spans.add(Span(trace, name, start, self.clock.now(), outcome, attributes))
 
+    def before_reading(self, settle: Callable[[], None]) -> None:
+        """Calls `settle` whenever somebody is going to read metrics, spans or the log's end."""
+        self._settling.append(settle)
+        self.metrics.before_scrape(settle)
+
+    def _settle(self) -> None:
+        for settle in self._settling:
+            settle()
+
     def trace(self, trace_id: str) -> list[dict[str, Any]]:
+        self._settle()
         return [span.as_dict(self.service) for span in self.spans.of_trace(trace_id)]
 
     def watch_loop(self) -> None:
@@ -85,6 +96,7 @@ class Telemetry:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._settle()
         self.log.close()
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from chassis.errors import StagedoorError
 from chassis.http.framing import Headers
 from chassis.http.inbound import BODY_LIMIT, HEADER_LIMIT, KEEP_ALIVE_S, REQUEST_S, located
 from chassis.http.messages import Reply, told, written
+from chassis.http.request import Asked
 from chassis.http.serving import Listener, bind
 from tests.support.waiting import until
 
@@ -46,6 +48,12 @@ class App:
             raise RuntimeError("a defect")
         told = self.reply
         return Reply(told.body or path.encode(), told.status, told.content_type, told.headers)
+
+    def call_of(self, path: bytes) -> None:
+        return None
+
+    def answer_call(self, called: object, asked: Asked, body: bytes) -> Any:
+        raise NotImplementedError
 
     def refuse(self, failure: StagedoorError) -> Reply:
         self.refused.append(failure)
