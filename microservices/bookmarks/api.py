@@ -24,7 +24,7 @@ class BookmarkApi:
         self._source = source
 
     def mount(self, api: Api) -> None:
-        api.call(BOOKMARK, self.get)
+        api.call(BOOKMARK, self.get, at_once=True)
         api.route("GET", "/v1/bookmarks", self.list, answer=BookmarkPage)
         api.route("GET", "/v1/bookmarks/{title_id}", self.one, answer=BookmarkItem)
         api.route(

@@ -34,7 +34,7 @@ class CatalogApi:
         self._store = store
 
     def mount(self, api: Api) -> None:
-        api.call(PLAYABLE, self.playable)
+        api.call(PLAYABLE, self.playable, at_once=True)
         api.call(NEXT, self.next)
         api.call(SUMMARIES, self.summaries)
         api.route("GET", "/v1/titles", self.titles, answer=TitlePage)

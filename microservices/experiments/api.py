@@ -25,7 +25,7 @@ class ExperimentsApi:
         self._store = store
 
     def mount(self, api: Api) -> None:
-        api.call(ALLOCATE, self.allocate)
+        api.call(ALLOCATE, self.allocate, at_once=True)
         api.call(CREATE_TEST, self.create)
         api.call(END_TEST, self.end)
         api.call(LIST_TESTS, self.list)

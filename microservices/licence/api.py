@@ -35,7 +35,7 @@ class LicenceApi:
         self._servers = servers
 
     def mount(self, api: Api) -> None:
-        api.call(LICENCE_TOKEN, self.token)
+        api.call(LICENCE_TOKEN, self.token, at_once=True)
         api.route("POST", LICENCE_PATH, self.licence, answer=ClearKeyLicence)
 
     async def token(self, request: Request, wanted: LicenceRequest) -> LicenceGrant:

@@ -43,7 +43,7 @@ class ManifestApi:
         self._cdn_secret = cdn_secret
 
     def mount(self, api: Api) -> None:
-        api.call(BUILD_MANIFEST, self.build)
+        api.call(BUILD_MANIFEST, self.build, at_once=True)
         api.route("GET", "/v1/manifests/{token}.m3u8", self.hls, auth=False)
         api.route("GET", "/v1/manifests/{token}.mpd", self.dash, auth=False)
         api.route("GET", "/v1/manifests/{token}/{name}.m3u8", self.media, auth=False)

@@ -29,7 +29,7 @@ class MembershipApi:
         self._clock = clock
 
     def mount(self, api: Api) -> None:
-        api.call(ENTITLEMENT, self.entitlement)
+        api.call(ENTITLEMENT, self.entitlement, at_once=True)
         api.call(ENROL, self.enrol)
         api.call(CHANGE_MEMBERSHIP, self.change)
         api.route("GET", "/v1/membership", self.mine, answer=Membership)

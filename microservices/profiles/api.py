@@ -37,7 +37,7 @@ class ProfilesApi:
         self._clock = clock
 
     def mount(self, api: Api) -> None:
-        api.call(PROFILE, self.get)
+        api.call(PROFILE, self.get, at_once=True)
         api.call(CREATE_PROFILE, self.create)
         one = "/v1/profiles/{profile_id}"
         api.route("GET", "/v1/profiles", self.mine, answer=Profiles)

@@ -18,7 +18,7 @@ class RecommendationApi:
         self._views = views
 
     def mount(self, api: Api) -> None:
-        api.call(UP_NEXT, self.up_next)
+        api.call(UP_NEXT, self.up_next, at_once=True)
         api.route("GET", "/v1/recommendations", self.shelves, answer=Shelves)
 
     async def up_next(self, request: Request, body: UpNextQuery) -> UpNext:

@@ -18,7 +18,7 @@ class RightsApi:
         self._clock = clock
 
     def mount(self, api: Api) -> None:
-        api.call(DECIDE, self.decide)
+        api.call(DECIDE, self.decide, at_once=True)
         api.call(SET_WINDOW, self.set_window)
 
     async def decide(self, request: Request, query: RightsQuery) -> RightsDecision:

@@ -25,7 +25,7 @@ class SteeringApi:
         self._store = store
 
     def mount(self, api: Api) -> None:
-        api.call(RANK, self.rank)
+        api.call(RANK, self.rank, at_once=True)
         api.call(SET_PATHWAY, self.set_pathway)
         api.route("GET", "/v1/steering/{sid}", self.manifest, answer=SteeringManifest, auth=False)
 
