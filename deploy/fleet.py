@@ -17,6 +17,10 @@ from chassis.telemetry import Telemetry
 from deploy.forking import Zygote
 from deploy.processes import ProcessSpec
 from deploy.restarts import RestartPolicy, RestartState
+from deploy.zygote import EXIT_CONFIGURATION
+
+_MESSAGE = "stagedoor: "
+_MOST_WORDS = 2000
 
 
 @dataclass(slots=True)
@@ -134,6 +138,17 @@ class Fleet:
                 "not_started", process=instance, why=str(failure), again_in_s=round(delay, 1)
             )
 
+    def hopeless(self) -> list[str]:
+        """Who ended by itself and will again, with its last words: whoever says that it is
+        configured wrongly, or has failed twice."""
+        return [
+            f"{one.spec.instance}: {last_words(self._output / f'{one.spec.instance}.out')}"
+            for one in self.processes.values()
+            if one.pid is None
+            and one.last_exit is not None
+            and (one.last_exit == EXIT_CONFIGURATION or (one.last_exit > 0 and one.starts > 1))
+        ]
+
     def kill(self, name: str, hold_s: float) -> list[int]:
         """SIGKILL to every running process of a service, or to one instance; started again after
         at least `hold_s`. The pids."""
@@ -175,6 +190,21 @@ class Fleet:
             self._log.say("killed", process=running.spec.instance, why="it did not drain in time")
             _signal(running.pid, signal.SIGKILL)
             await running.gone.wait()
+
+
+def last_words(output: Path) -> str:
+    """The failure that a process wrote last: its message, or the end of its traceback."""
+    try:
+        lines = output.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    except OSError:
+        lines = [""]
+    told = [at for at, line in enumerate(lines) if line.startswith(_MESSAGE)]
+    last = lines[told[-1] :] if told and not _is_traceback(lines[told[-1] :]) else lines[-1:]
+    return "\n".join(last).removeprefix(_MESSAGE)[:_MOST_WORDS] or f"see {output}"
+
+
+def _is_traceback(lines: Sequence[str]) -> bool:
+    return any(line.startswith("Traceback") for line in lines)
 
 
 def _signal(pid: int | None, number: int) -> None:

@@ -136,7 +136,7 @@ class Supervisor:
         Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
         where = self._where(registry_url, admin_port)
         home.write_state({**msgspec.to_builtins(where), "status": "starting"})
-        if not await self._until_ready(directory):
+        if not await self._until_ready(directory, fleet_):
             return
         self._ready = True
         home.write_state({**msgspec.to_builtins(where), "status": "ready"})
@@ -214,10 +214,10 @@ class Supervisor:
             rules=str(self._rules()),
         )
 
-    async def _until_ready(self, directory: Directory) -> bool:
+    async def _until_ready(self, directory: Directory, fleet_: Fleet) -> bool:
         """Waits until every process is registered; False when told to stop before that.
 
-        `StagedoorError` says what is missing after a while.
+        `StagedoorError` says who cannot start and why, or what is missing after a while.
         """
         wanted: dict[str, int] = {}
         for spec in self._specs:
@@ -231,6 +231,8 @@ class Supervisor:
             ]
             if not missing:
                 return True
+            if hopeless := fleet_.hopeless():
+                raise StagedoorError("not everything can start:\n  - " + "\n  - ".join(hopeless))
             if self._clock.monotonic() > give_up:
                 raise StagedoorError(
                     f"not ready after {READY_S:.0f} s: {', '.join(missing)};"

@@ -52,7 +52,10 @@ class Keyring(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(file.read_bytes(), type=cls)
         except (OSError, ValueError) as fault:
-            message = f"{file}: not a readable keyring ({fault}); `make run` creates one"
+            message = (
+                f"{file}: not a readable keyring ({fault}): bring it back, or move it away and"
+                " `make run` makes a new one, which ends what is signed with the old"
+            )
             raise ConfigurationFault([message], what="the keyring") from None
 
 

@@ -138,6 +138,33 @@ async def test_a_crash_loop_ends_in_quarantine(tmp_path: Path) -> None:
         assert fleet["rights-1"].starts == 6
 
 
+async def test_who_is_configured_wrongly_is_hopeless_at_once_and_says_why(tmp_path: Path) -> None:
+    fates = [("rights", "misconfigured:the keyring is gone"), ("catalog", "waits")]
+    async with sailing(tmp_path, fates) as fleet:
+        await fleet.ended("rights-1", 1)
+        (told,) = fleet.fleet.hopeless()
+    assert told.startswith("rights-1: configuration cannot be used") and "keyring is gone" in told
+
+
+async def test_who_fails_by_itself_is_hopeless_the_second_time(tmp_path: Path) -> None:
+    async with sailing(tmp_path, [("rights", "breaks:no such luck")]) as fleet:
+        await fleet.ended("rights-1", 1)
+        assert fleet.fleet.hopeless() == []
+        await fleet.clock.advance(1.1)
+        await fleet.ended("rights-1", 2)
+        assert fleet.fleet.hopeless() == ["rights-1: RuntimeError: no such luck"]
+
+
+async def test_who_was_killed_is_not_hopeless(tmp_path: Path) -> None:
+    async with sailing(tmp_path, [("rights", "waits")]) as fleet:
+        for starts in (1, 2):
+            await eventually(lambda: fleet["rights-1"].pid is not None, LONG_S)
+            fleet.fleet.kill("rights", 0)
+            await fleet.ended("rights-1", starts)
+            assert fleet.fleet.hopeless() == []
+            await fleet.clock.advance(2.1)
+
+
 async def test_a_killed_service_stays_down_for_as_long_as_it_is_held(tmp_path: Path) -> None:
     async with sailing(tmp_path, [("rights", "waits"), ("catalog", "waits")]) as fleet:
         await fleet.begun("catalog-1", "rights-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -67,6 +68,21 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
     refused(stagedoor(in_the_way / "home", "up"), str(in_the_way), "STAGEDOOR_HOME")
+
+
+@pytest.mark.parametrize(
+    ("file", "said"), [("data/identity.db", "no SQLite database"), ("rules.yaml", "rules.yaml:2:")]
+)
+def test_what_cannot_start_is_named_with_its_reason_long_before_patience_ends(
+    tmp_path: Path, file: str, said: str
+) -> None:
+    broken = tmp_path / "home" / file
+    broken.parent.mkdir(parents=True)
+    broken.write_text("this: [is neither\n" * 100)
+    ports = ["--port", "0", "--registry-port", "0", "--admin-port", "0"]
+    began = time.monotonic()
+    refused(stagedoor(tmp_path / "home", "up", *ports), said)
+    assert time.monotonic() - began < 25
 
 
 def test_a_bad_rules_edit_changes_nothing_and_a_good_one_is_live_at_once(system: System) -> None:
