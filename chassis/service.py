@@ -29,10 +29,10 @@ from chassis.discovery.directory import Directory
 from chassis.discovery.presence import stay
 from chassis.http.admin import admin_app
 from chassis.http.api import Api
+from chassis.http.client import Client
 from chassis.http.isolation import Isolation
 from chassis.http.peers import Peer, Peers
 from chassis.http.serving import Listener, bind
-from chassis.http.transport import Transport
 from chassis.identity import Keyring, PassportVerifier, Seal
 from chassis.resilience import TimerWheel
 from chassis.telemetry import RING, Telemetry
@@ -236,8 +236,7 @@ async def open_chassis(
     stack.callback(telemetry.close)
     telemetry.watch_loop()
     seal = Seal(Keyring.load(settings.keyring_file), clock)
-    transport = Transport(clock=clock)
-    registry = discovery.open(settings.registry, transport=transport, clock=clock)
+    registry = discovery.open(settings.registry, client=Client(clock=clock), clock=clock)
     stack.push_async_callback(registry.close)
     chassis = Chassis(name, settings, registry, seal, telemetry, clock)
     stack.push_async_callback(chassis.close)

@@ -23,8 +23,8 @@ from chassis.discovery.directory import Directory
 from chassis.discovery.embedded import RegistryServer
 from chassis.errors import ConfigurationFault, StagedoorError
 from chassis.http.admin import admin_app
+from chassis.http.client import Client
 from chassis.http.serving import Listener, bind, bind_unix
-from chassis.http.transport import Transport
 from chassis.service import VERSION
 from chassis.telemetry import Telemetry
 from deploy.control import control_app
@@ -176,8 +176,8 @@ class Supervisor:
             self._say(said)
 
     def _directory(self, registry_url: str, stack: AsyncExitStack) -> Directory:
-        transport = Transport(clock=self._clock)
-        registry = discovery.open(registry_url, transport=transport, clock=self._clock)
+        client = Client(clock=self._clock)
+        registry = discovery.open(registry_url, client=client, clock=self._clock)
         stack.push_async_callback(registry.close)
         directory = Directory(registry, self._clock)
         stack.push_async_callback(directory.close)

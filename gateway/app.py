@@ -14,7 +14,6 @@ from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
 from chassis.http.client import Client
-from chassis.http.transport import Transport
 from chassis.identity import Keyring, PassportSigner, Seal
 from chassis.telemetry import Telemetry
 from gateway.admin import admin_app
@@ -43,9 +42,7 @@ async def build(
         telemetry = Telemetry.open("gateway", settings.instance, clock, settings.root)
         stack.callback(telemetry.close)
         if registry is None and settings.registry:
-            registry = discovery.open(
-                settings.registry, transport=Transport(clock=clock), clock=clock
-            )
+            registry = discovery.open(settings.registry, client=Client(clock=clock), clock=clock)
         directory = None
         if registry is not None:
             stack.push_async_callback(registry.close)

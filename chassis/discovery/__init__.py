@@ -14,7 +14,7 @@ from chassis.discovery.registry import Instance, KeyValue, Registration, Registr
 from chassis.errors import ConfigurationFault
 
 if TYPE_CHECKING:
-    import httpx
+    from chassis.discovery.consul import Client
 
 __all__ = ["Instance", "KeyValue", "Registration", "Registry", "open"]
 
@@ -24,15 +24,15 @@ _SCHEMES = {"consul": "http", "consuls": "https"}
 def open(  # noqa: A001  # every port's package has one `open(url)`
     url: str,
     *,
-    transport: httpx.AsyncBaseTransport | None = None,
+    client: Client,
     clock: Clock = SYSTEM,
     token: str | None = None,
 ) -> Registry:
-    """The registry at `url`; connects on first use. `transport` replaces httpx's own."""
+    """The registry at `url`; connects on first use, through `client`, which is closed with it."""
     scheme, host, port = _address(url)
     from chassis.discovery.consul import ConsulRegistry
 
-    return ConsulRegistry(scheme, host, port, transport=transport, clock=clock, token=token)
+    return ConsulRegistry(scheme, host, port, client=client, clock=clock, token=token)
 
 
 def _address(url: str) -> tuple[str, str, int]:

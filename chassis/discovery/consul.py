@@ -1,7 +1,7 @@
-"""The Consul adapter: py-consul's own client, made asynchronous over httpx.
+"""The Consul adapter: py-consul's own client, made asynchronous.
 
 py-consul builds every request and reads every answer; only its HTTP shell is ours, so that it
-runs on an injected transport and the running event loop. Its own shells (requests, aiohttp) are
+runs on the client it is given and the running event loop. Its own shells (requests, aiohttp) are
 never used. The same adapter talks to a real Consul and to `embedded.RegistryServer`.
 
 Docs: https://developer.hashicorp.com/consul/api-docs (blocking queries: features/blocking).
@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import httpx
 from consul import base
 from consul.check import Check
 from consul.exceptions import ACLDisabled, ACLPermissionDenied, ConsulException
 
 from chassis.clock import Clock
+from chassis.deadline import Deadline
 from chassis.discovery import background
 from chassis.discovery.registry import DEFAULT_TTL_S, DEFAULT_WAIT_S, Instance, KeyValue
-from chassis.errors import Faulty, OriginFailure, StoreUnavailable
+from chassis.errors import Faulty, OriginFailure, Refusal, StoreUnavailable
 
 T = TypeVar("T")
 Params = Sequence[tuple[str, Any]]
@@ -31,20 +31,42 @@ _PATIENCE_S = 5.0
 _REAP_AFTER = "1m"  # the shortest that Consul accepts
 
 
-class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # py-consul carries no types
-    """py-consul's HTTP shell on an `httpx.AsyncClient`; every method returns an awaitable."""
+class Answer(Protocol):
+    """A whole answer. Header names are in lower case."""
 
-    def __init__(
-        self, scheme: str, host: str, port: int, transport: httpx.AsyncBaseTransport | None
-    ) -> None:
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+class Client(Protocol):
+    """What asks the server; closed with the registry. `chassis.http.client.Client` is one."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> Answer:
+        """Fails with an `OriginFailure` or a `Refusal`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # py-consul carries no types
+    """py-consul's HTTP shell on a `Client`; every method returns an awaitable."""
+
+    def __init__(self, scheme: str, host: str, port: int, client: Client, clock: Clock) -> None:
         super().__init__(f"[{host}]" if ":" in host else host, port, scheme)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            verify=scheme == "https",
-            trust_env=False,
-            timeout=_PATIENCE_S,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
-        )
+        self._client = client
+        self._clock = clock
 
     def get(
         self,
@@ -79,7 +101,7 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # py-consul carries no
         return self._ask(callback, "DELETE", path, params, headers, data)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
     async def _ask(
         self,
@@ -93,11 +115,12 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # py-consul carries no
         answer = await self._client.request(
             method,
             self.uri(path, params),
-            headers=headers,
-            content=data or None,
-            timeout=httpx.Timeout(_PATIENCE_S, read=_PATIENCE_S + _blocking_s(params)),
+            headers=[(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+            body=data.encode() if isinstance(data, str) else data,
+            deadline=Deadline.after(self._clock, _PATIENCE_S + _blocking_s(params)),
         )
-        return callback(base.Response(answer.status_code, answer.headers, answer.text))
+        fields = {name.decode("latin-1").title(): value.decode() for name, value in answer.headers}
+        return callback(base.Response(answer.status, fields, answer.body.decode()))
 
 
 class Consul(base.Consul):  # type: ignore[misc]  # py-consul carries no types
@@ -120,12 +143,12 @@ class ConsulRegistry:
         host: str,
         port: int,
         *,
-        transport: httpx.AsyncBaseTransport | None,
+        client: Client,
         clock: Clock,
         token: str | None,
     ) -> None:
         self.address = f"{host}:{port}"
-        self.consul = Consul(HTTPClient(scheme, host, port, transport), token)
+        self.consul = Consul(HTTPClient(scheme, host, port, client, clock), token)
         self._clock = clock
         self._registrations: set[ConsulRegistration] = set()
 
@@ -199,10 +222,8 @@ class ConsulRegistry:
             raise self._unavailable(f"refused the token: {fault}") from fault
         except ConsulException as fault:
             raise self._unavailable(f"answered {fault}") from fault
-        except (httpx.HTTPError, OriginFailure) as fault:
-            raise self._unavailable(
-                f"cannot be reached: {fault or type(fault).__name__}"
-            ) from fault
+        except (OriginFailure, Refusal) as fault:
+            raise self._unavailable(f"cannot be reached: {fault or fault.code}") from fault
         except (KeyError, TypeError, ValueError) as fault:
             raise self._unavailable(f"answered what cannot be read: {fault!r}") from fault
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis import config, discovery
+from chassis import config
 from chassis.clock import SYSTEM, ManualClock
 from chassis.contracts.wire import Call, Wire
 from chassis.discovery import Instance, Registry
@@ -23,7 +23,7 @@ from chassis.http.api import Reply, Request
 from chassis.identity import Keyring, Seal
 from chassis.service import Build, Chassis, ProcessSettings, Service, open_chassis, serve
 from chassis.telemetry import Telemetry
-from tests.support.registry import free_port, serving
+from tests.support.registry import free_port, opened, serving
 from tests.support.scripted import eventually
 from tests.support.served import prepare, served
 from tests.support.services import StillRegistry
@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[Registry]:
-    registry = discovery.open(url)
+    registry = opened(url)
     try:
         yield registry
     finally:

@@ -13,10 +13,9 @@ from typing import TypeVar
 
 import pytest
 
-from chassis import discovery
 from chassis.discovery import Instance, Registry
 from chassis.errors import Faulty, StoreUnavailable
-from tests.support.registry import free_port, serving
+from tests.support.registry import free_port, opened, serving
 
 T = TypeVar("T")
 CONSUL = os.environ.get("STAGEDOOR_CONSUL", "")
@@ -33,7 +32,7 @@ async def address(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[str
 
 @pytest.fixture
 async def registry(address: str) -> AsyncIterator[Registry]:
-    registry = discovery.open(address)
+    registry = opened(address)
     yield registry
     await registry.close()
 
@@ -127,7 +126,7 @@ async def test_a_blocking_query_ends_with_the_old_index_when_nothing_happened(re
 
 
 async def test_an_instance_whose_heartbeats_end_is_no_longer_listed(address, registry, name):
-    dying = discovery.open(address)
+    dying = opened(address)
     await dying.register(instance(name), ttl_s=0.2)
     await dying.close()
     await until(lambda: registry.instances(name), lambda answer: answer[1] == [])
@@ -262,7 +261,7 @@ async def test_the_leader_is_known(registry):
 
 
 async def test_a_registry_that_is_not_there_is_unavailable():
-    registry = discovery.open(f"consul://127.0.0.1:{free_port()}")
+    registry = opened(f"consul://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match="cannot be reached"):
         await registry.services()
     with pytest.raises(StoreUnavailable):

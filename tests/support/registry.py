@@ -10,8 +10,11 @@ from pathlib import Path
 
 import uvicorn
 
+from chassis import discovery
 from chassis.clock import SYSTEM
+from chassis.discovery import Registry
 from chassis.discovery.embedded import RegistryServer
+from chassis.http.client import Client
 
 
 def free_port() -> int:
@@ -19,6 +22,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def opened(address: str) -> Registry:
+    """The registry at a `consul://` address, asked over real sockets."""
+    return discovery.open(address, client=Client())
 
 
 @contextlib.asynccontextmanager

@@ -4,33 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-import httpx
 import pytest
 
 from chassis import discovery
 from chassis.clock import ManualClock
+from chassis.deadline import Deadline
 from chassis.discovery import Instance
-from chassis.errors import ConfigurationFault, ConnectFailed, StoreUnavailable
+from chassis.errors import (
+    BulkheadFull,
+    ConfigurationFault,
+    ConnectFailed,
+    DeadlineExceeded,
+    StoreUnavailable,
+)
 
 INSTANCE = Instance("test-1", "test", "127.0.0.1", 9001, {"version": "1"})
 
 
-class Peer(httpx.AsyncBaseTransport):
+class Answer(NamedTuple):
+    status: int = 200
+    body: bytes = b""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Asked(NamedTuple):
+    """A request as the adapter made it."""
+
+    method: str
+    url: SplitResult
+    headers: dict[bytes, bytes]
+    body: bytes
+    within_s: float
+
+
+class Peer:
     """Answers each path with what the test set, 200 and nothing otherwise; keeps the requests."""
 
     def __init__(self) -> None:
-        self.requests: list[httpx.Request] = []
-        self.answers: dict[str, Callable[[], httpx.Response]] = {}
+        self.requests: list[Asked] = []
+        self.answers: dict[str, Callable[[], Answer]] = {}
+        self.closed = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        answer = self.answers.get(request.url.path, lambda: httpx.Response(200))
-        return answer()
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> Answer:
+        assert deadline is not None
+        asked = Asked(method, urlsplit(url), dict(headers), body, deadline.remaining())
+        self.requests.append(asked)
+        return self.answers.get(asked.url.path, Answer)()
+
+    async def close(self) -> None:
+        self.closed = True
 
     def count(self, path: str) -> int:
         return sum(request.url.path.startswith(path) for request in self.requests)
+
+
+def answering(value: object, *headers: tuple[bytes, bytes]) -> Callable[[], Answer]:
+    return lambda: Answer(200, json.dumps(value).encode(), headers)
+
+
+def raising(failure: Exception) -> Callable[[], Answer]:
+    def answer() -> Answer:
+        raise failure
+
+    return answer
+
+
+INDEXED = (b"x-consul-index", b"1")
 
 
 @pytest.fixture
@@ -45,7 +96,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def registry(peer: Peer, clock: ManualClock):
-    registry = discovery.open("consul://[::1]:8500", transport=peer, clock=clock, token="secret")
+    registry = discovery.open("consul://[::1]:8500", client=peer, clock=clock, token="secret")
     yield registry
     await registry.close()
 
@@ -57,9 +108,9 @@ PASS = "/v1/agent/check/pass/"
 async def test_a_registration_carries_a_passing_ttl_check_and_the_token(registry, peer):
     await registry.register(INSTANCE, ttl_s=3.0)
     (request,) = peer.requests
-    assert request.url.host == "::1"
-    assert request.headers["X-Consul-Token"] == "secret"
-    body = json.loads(request.content)
+    assert request.url.netloc == "[::1]:8500"
+    assert request.headers[b"X-Consul-Token"] == b"secret"
+    body = json.loads(request.body)
     assert (body["id"], body["name"], body["port"]) == ("test-1", "test", 9001)
     assert body["checks"][0]["ttl"] == "3000ms"
     assert body["checks"][0]["status"] == "passing"
@@ -74,18 +125,15 @@ async def test_heartbeats_come_every_third_of_the_ttl(registry, peer, clock):
 
 @pytest.mark.parametrize("status", [404, 500])
 async def test_an_unknown_check_means_registering_again(registry, peer, clock, status):
-    peer.answers[PASS + "service:test-1"] = lambda: httpx.Response(status, text="unknown check")
+    peer.answers[PASS + "service:test-1"] = lambda: Answer(status, b"unknown check")
     await registry.register(INSTANCE, ttl_s=3.0)
     await clock.advance(1)
     assert peer.count(REGISTER) == 2
 
 
 async def test_heartbeats_outlive_a_registry_that_is_away(registry, peer, clock):
-    def away() -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
     await registry.register(INSTANCE, ttl_s=3.0)
-    peer.answers[PASS + "service:test-1"] = away
+    peer.answers[PASS + "service:test-1"] = raising(ConnectFailed("refused"))
     await clock.advance(10)
     del peer.answers[PASS + "service:test-1"]
     before = peer.count(PASS)
@@ -109,41 +157,31 @@ async def test_closing_ends_the_heartbeats_and_leaves_the_lease_to_itself(regist
     await clock.advance(10)
     assert peer.count(PASS) == 0
     assert peer.count("/v1/agent/service/deregister") == 0
+    assert peer.closed
 
 
 async def test_a_blocking_query_is_given_more_time_than_it_may_take(registry, peer):
-    peer.answers["/v1/health/service/test"] = lambda: httpx.Response(
-        200, json=[], headers={"X-Consul-Index": "7"}
-    )
+    peer.answers["/v1/health/service/test"] = answering([], INDEXED)
     await registry.instances("test", index=5, wait_s=30)
     (request,) = peer.requests
-    assert request.url.params["index"] == "5"
-    assert request.url.params["wait"] == "30000ms"
-    assert request.extensions["timeout"]["read"] > 30 * 17 / 16
-
-
-def raising(failure: Exception) -> Callable[[], httpx.Response]:
-    def answer() -> httpx.Response:
-        raise failure
-
-    return answer
-
-
-INDEXED = {"X-Consul-Index": "1"}
+    assert parse_qs(request.url.query)["index"] == ["5"]
+    assert parse_qs(request.url.query)["wait"] == ["30000ms"]
+    assert request.within_s > 30 * 17 / 16
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        raising(httpx.ConnectError("refused")),
-        raising(httpx.ReadTimeout("slow")),
         raising(ConnectFailed("refused")),
-        lambda: httpx.Response(500, text="no leader"),
-        lambda: httpx.Response(403, text="forbidden"),
-        lambda: httpx.Response(200, text="<html>", headers=INDEXED),
-        lambda: httpx.Response(200, json=[]),
-        lambda: httpx.Response(200, json=[{}], headers=INDEXED),
-        lambda: httpx.Response(200, json=[], headers={"X-Consul-Index": "many"}),
+        raising(BulkheadFull("too many")),
+        raising(DeadlineExceeded("slow")),
+        lambda: Answer(500, b"no leader"),
+        lambda: Answer(403, b"forbidden"),
+        lambda: Answer(200, b"<html>", [INDEXED]),
+        lambda: Answer(200, b"\xff", [INDEXED]),
+        answering([]),
+        answering([{}], INDEXED),
+        answering([], (b"x-consul-index", b"many")),
     ],
 )
 async def test_whatever_goes_wrong_the_registry_is_unavailable(registry, peer, answer):
@@ -153,7 +191,7 @@ async def test_whatever_goes_wrong_the_registry_is_unavailable(registry, peer, a
 
 
 async def test_the_token_is_never_told(registry, peer):
-    peer.answers["/v1/kv/key"] = lambda: httpx.Response(403, text="Permission denied")
+    peer.answers["/v1/kv/key"] = lambda: Answer(403, b"Permission denied")
     with pytest.raises(StoreUnavailable) as caught:
         await registry.kv_get("key")
     assert "secret" not in str(caught.value) + repr(registry)
@@ -162,37 +200,33 @@ async def test_the_token_is_never_told(registry, peer):
 async def test_a_service_without_an_address_lives_at_its_nodes(registry, peer):
     service = {"ID": "test-1", "Service": "test", "Address": "", "Port": 1, "Meta": None}
     entry = {"Node": {"Address": "10.0.0.9"}, "Service": service}
-    peer.answers["/v1/health/service/test"] = lambda: httpx.Response(
-        200, json=[entry], headers=INDEXED
-    )
+    peer.answers["/v1/health/service/test"] = answering([entry], INDEXED)
     assert await registry.instances("test") == (1, [Instance("test-1", "test", "10.0.0.9", 1)])
 
 
 async def test_consul_itself_is_no_service_of_ours(registry, peer):
-    peer.answers["/v1/catalog/services"] = lambda: httpx.Response(
-        200, json={"test": [], "consul": []}, headers=INDEXED
-    )
+    peer.answers["/v1/catalog/services"] = answering({"test": [], "consul": []}, INDEXED)
     assert await registry.services() == (1, ["test"])
 
 
 async def test_a_failed_registration_starts_no_heartbeat(registry, peer, clock):
-    peer.answers[REGISTER] = raising(httpx.ConnectError("refused"))
+    peer.answers[REGISTER] = raising(ConnectFailed("refused"))
     with pytest.raises(StoreUnavailable):
         await registry.register(INSTANCE)
     await clock.advance(10)
     assert peer.count(PASS) == 0
 
 
-class Silent(httpx.AsyncBaseTransport):
+class Silent(Peer):
     """Takes every request and never answers."""
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def request(self, *args: object, **kwargs: object) -> Answer:
         await asyncio.Event().wait()
-        return httpx.Response(200)
+        return Answer()
 
 
 async def test_a_cancelled_question_stays_cancelled(clock):
-    registry = discovery.open("consul://127.0.0.1:1", transport=Silent(), clock=clock)
+    registry = discovery.open("consul://127.0.0.1:1", client=Silent(), clock=clock)
     asking = asyncio.create_task(registry.kv_get("key"))
     await asyncio.sleep(0)
     asking.cancel()
@@ -204,7 +238,7 @@ async def test_a_cancelled_question_stays_cancelled(clock):
 @pytest.mark.parametrize("url", ["", "consul://", "etcd://h:1", "h:1", "consul://h:99999"])
 def test_an_address_that_is_none_says_how_to_write_one(url):
     with pytest.raises(ConfigurationFault, match=r"consul://127\.0\.0\.1:8500"):
-        discovery.open(url)
+        discovery.open(url, client=Peer())
 
 
 def test_instances_write_their_address_as_urls_want_it():

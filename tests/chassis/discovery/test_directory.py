@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chassis import discovery
 from chassis.clock import SYSTEM, ManualClock
 from chassis.discovery import Instance
 from chassis.discovery.directory import Directory
 from chassis.errors import NoInstances, StoreUnavailable
-from tests.support.registry import free_port, serving
+from tests.support.registry import free_port, opened, serving
 
 
 def instance(number: int) -> Instance:
@@ -187,7 +186,7 @@ async def until(condition, seconds: float) -> float:
 
 async def test_a_deregistration_shows_within_a_quarter_of_a_second():
     async with serving() as address:
-        registry = discovery.open(address)
+        registry = opened(address)
         directory = Directory(registry, SYSTEM)
         await registry.register(instance(1))
         leaving = await registry.register(instance(2))
@@ -204,7 +203,7 @@ async def test_a_registry_that_restarts_empty_empties_nothing_and_gets_everybody
     port = free_port()
     seen = set()
     async with serving(port=port) as address:
-        registry = discovery.open(address)
+        registry = opened(address)
         directory = Directory(registry, SYSTEM)
         directory.subscribe("test", lambda instances: seen.add(len(instances)))
         await registry.register(instance(1), ttl_s=0.3)
@@ -212,7 +211,7 @@ async def test_a_registry_that_restarts_empty_empties_nothing_and_gets_everybody
         await until(lambda: len(directory.instances("test")) == 2, 2.0)
         seen.clear()
     async with serving(port=port):
-        fresh = discovery.open(address)
+        fresh = opened(address)
         index, found = 0, []
         async with asyncio.timeout(5):
             while len(found) < 2:
