@@ -125,6 +125,7 @@ class Fallbacks:
         match step:
             case "profiles":
                 profile = unknown_profile(play)
+                play.vouched = play.passport.profile_id == play.request.profile_id
                 return profile, "passport" if profile.maturity else "children_only"
             case "sessions":
                 lease = self.provisional.grant(question)

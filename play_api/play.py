@@ -94,6 +94,8 @@ class Play:
         self.trace_id = trace_id
         self.pin_checked = pin_checked
         self.degraded: list[Degraded] = []
+        self.vouched = True
+        """Somebody said that the profile is this account's: profiles, or the passport."""
         self.may_hold_lease = False
         self.entitlement: Entitlement
         self.profile: Profile
@@ -208,7 +210,7 @@ class Play:
 
     def _ask_recommendations(self) -> UpNextQuery:
         return UpNextQuery(
-            profile_id=self.request.profile_id,
+            profile_id=self.request.profile_id if self.vouched else "",
             title_id=self.title.title_id,
             country=self.entitlement.country,
             maturity=self.profile.maturity,
@@ -295,7 +297,7 @@ class Play:
         return protected_height(device.drm, device.hdcp)
 
     def resume(self) -> ResumePart:
-        if self.bookmark.found:
+        if self.bookmark.found and self.vouched:
             return ResumePart(position_ms=self.bookmark.position_ms, source="server")
         if self.request.start_at is not None:
             return ResumePart(position_ms=self.request.start_at, source="client")

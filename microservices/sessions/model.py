@@ -192,11 +192,14 @@ def without_told(slots: Slots, told: Callable[[LeaseChanged], bool]) -> Slots:
 
 
 def _by_key(slots: Slots, request: AcquireRequest, now: float) -> Lease | None:
+    """The live lease that this key has, or that was granted provisionally for its play."""
     if not request.idempotency_key:
         return None
     for held in slots.held:
         lease = held.lease
-        if held.idempotency_key != request.idempotency_key or now >= lease.expires_at:
+        reconciled = not held.idempotency_key and lease.play_id == request.play_id
+        known = reconciled or held.idempotency_key == request.idempotency_key
+        if not known or now >= lease.expires_at:
             continue
         asked = (request.profile_id, request.device_id, request.title_id)
         if asked != (lease.profile_id, lease.device_id, lease.title_id):

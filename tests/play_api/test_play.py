@@ -390,6 +390,18 @@ async def test_the_passport_vouches_for_the_maturity_of_its_own_profile(
     assert response.json()["degraded"][0]["fallback"] == "passport"
 
 
+async def test_a_profile_that_nobody_vouches_for_shows_nothing_of_itself(
+    play_api: InProcess, script: Script
+) -> None:
+    script.answers["catalog"] = msgspec.structs.replace(
+        script.answers["catalog"], maturity=Maturity.LITTLE_KIDS
+    )
+    script.fail("profiles", NoInstances("none"))
+    answer = (await play(play_api, profile_id="somebody-elses")).json()
+    assert answer["resume"] == {"position_ms": 0, "source": "none"}
+    assert [question.profile_id for question in script.questions("recommendations")] == [""]
+
+
 async def test_a_clear_title_needs_no_licence(play_api: InProcess, script: Script) -> None:
     script.answers["catalog"] = msgspec.structs.replace(script.answers["catalog"], protected=False)
     script.fail("licence", NoInstances("none"))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from chassis.contracts.streams import Lease
 from chassis.errors import BadRequest, Conflict, Gone, NotFound, Unprocessable
@@ -137,6 +138,15 @@ def provisional(device: str = "tv", **changes: Any) -> Lease:
         "max_streams": 2,
     }
     return Lease(**{**values, **changes})
+
+
+def test_a_repeated_play_is_given_the_lease_that_was_reconciled_for_it() -> None:
+    slots, _ = model.reconcile(Slots(), provisional(), NOW, POLICY)
+    again = replace(ask("tv"), play_id="play", idempotency_key="once")
+    slots, lease = model.acquire(slots, again, "s-new", NOW + 1, POLICY)
+    assert lease.session_id == "prov-tv" and len(slots.held) == 1
+    other = replace(again, play_id="another", idempotency_key="twice")
+    assert model.acquire(slots, other, "s-new", NOW + 1, POLICY)[1].session_id == "s-new"
 
 
 def test_a_reconciled_lease_counts_and_its_first_renewal_makes_it_regular() -> None:
