@@ -15,8 +15,7 @@ from chassis.http.framing import Headers, chunk, last_chunk
 from chassis.http.heads import Head
 from gateway.context import Context, outcome_of
 from gateway.edge import response
-from gateway.edge.fields import Fields, clean_trailers
-from gateway.edge.ports import Downstream
+from gateway.edge.fields import clean_trailers
 from gateway.edge.response import Framing
 from gateway.edge.tunnel import Tunnel
 from gateway.filters.chain import run
@@ -24,7 +23,6 @@ from gateway.ready import ReadyRoute
 from gateway.reasons import reason
 
 if TYPE_CHECKING:
-    from gateway.core import Gateway
     from gateway.exchange import Exchange
 
 _ONE_WRITE = 16 * 1024
@@ -35,21 +33,11 @@ class Answering(Context):
 
     __slots__ = ("_headed_at", "_held", "_joined", "_more", "_parked")
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        downstream: Downstream,
-        method: bytes,
-        target: bytes,
-        is_11: bool,
-        fields: Fields,
-    ) -> None:
-        super().__init__(gateway, downstream, method, target, is_11, fields)
-        self._headed_at = 0.0
-        self._held = False
-        self._more = False
-        self._joined: Tunnel | None = None
-        self._parked: list[bytes] | None = None
+    _headed_at: float
+    _held: bool
+    _joined: Tunnel | None
+    _more: bool
+    _parked: list[bytes] | None
 
     # -- a whole answer
 

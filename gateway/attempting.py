@@ -5,19 +5,13 @@ Synchronous wherever an idle connection is at hand; a task exists only while a n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from chassis.errors import OriginFailure, Retryable, StagedoorError
 from chassis.http.connection import Connection
 from chassis.http.framing import CHUNKED, Headers, chunk, last_chunk
 from chassis.http.pool import Pool
 from gateway.answering import Answering
-from gateway.edge.fields import Fields, clean_trailers
-from gateway.edge.ports import Downstream
+from gateway.edge.fields import clean_trailers
 from gateway.origins import Origin
-
-if TYPE_CHECKING:
-    from gateway.core import Gateway
 
 ATTEMPTS = 2
 """In all; and only where the first provably was not processed."""
@@ -31,8 +25,6 @@ class Attempting(Answering):
     __slots__ = (
         "_body",
         "_head",
-        "_held",
-        "_more",
         "_origin",
         "_pool",
         "_sent_at",
@@ -41,35 +33,22 @@ class Attempting(Answering):
         "_tried",
     )
 
+    _body: bytes
+    _head: bytes
     _origin: Origin
     _pool: Pool
     _sent_at: float
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        downstream: Downstream,
-        method: bytes,
-        target: bytes,
-        is_11: bool,
-        fields: Fields,
-    ) -> None:
-        super().__init__(gateway, downstream, method, target, is_11, fields)
-        self._tried: tuple[str, ...] = ()
-        self._head = b""
-        self._body = b""
-        self._more = False
-        self._trailers: Headers = []
-        self._streamed = False
-        self._held = False
+    _streamed: bool
+    _trailers: Headers
+    _tried: tuple[str, ...]
 
     def _attempt(self, origin: Origin, now: float) -> None:
         self._origin = origin
-        self._instance = instance = origin.pick(now, self._tried)
+        self._standing = standing = origin.choose(now, self._tried)
         self._sent_at = now
         self.attempts += 1
-        origin.balancer.started(instance)
-        self._pool = pool = origin.pool(instance)
+        standing.in_flight += 1
+        self._pool = pool = origin.pool(standing.instance)
         connection = pool.take()
         if connection is None:
             self._spawn(self._connect(pool))
@@ -101,29 +80,29 @@ class Attempting(Answering):
 
     def _give_back(self, status: int | str, *, is_complete: bool = False) -> None:
         """The attempt is over: its connection, its place in the balancer, its counter."""
-        instance = self._instance
-        if instance is None:
+        standing = self._standing
+        if standing is None:
             return
         origin = self._origin
-        connection, self._connection, self._instance = self._connection, None, None
+        connection, self._connection, self._standing = self._connection, None, None
         if connection is not None:
             if not is_complete:
                 connection.abort()
             self._pool.give(connection)
         now = self._headed_at or self._gateway.monotonic()
-        origin.balancer.finished(instance, now - self._sent_at, verdict(status), now)
+        origin.balancer.ended(standing, now - self._sent_at, verdict(status), now)
         counter = origin.counters.get((self.attempts, status))
         if counter is None:
             counter = self._gateway.observer.attempt(origin, self.attempts, status)
         counter.n += 1
 
     def on_failure(self, failure: OriginFailure) -> None:
-        instance = self._instance
+        standing = self._standing
         self._give_back(failure.code)
-        if instance is None or not self._may_retry(failure):
+        if standing is None or not self._may_retry(failure):
             self.fail(failure)
             return
-        self._tried = (*self._tried, instance.id)
+        self._tried = (*self._tried, standing.instance.id)
         try:
             self._attempt(self._origin, self._gateway.monotonic())
         except Exception as refused:  # no instance left: the caller gets the first failure

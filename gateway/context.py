@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from chassis.discovery import Instance
+from chassis.discovery.balancer import Standing
 from chassis.errors import StagedoorError
 from chassis.http.connection import Connection
 from chassis.http.framing import Headers
@@ -18,7 +18,6 @@ from chassis.http.problems import problem
 from chassis.identity import Claims
 from chassis.telemetry import Trace
 from gateway.edge import response
-from gateway.edge.fields import Fields
 from gateway.edge.ports import Downstream
 from gateway.edge.request import Request
 from gateway.edge.response import Framing
@@ -43,9 +42,9 @@ class Context(Request):
         "_downstream",
         "_framing",
         "_gateway",
-        "_instance",
         "_keep",
         "_mark",
+        "_standing",
         "_task",
         "attempts",
         "bytes_in",
@@ -63,39 +62,29 @@ class Context(Request):
         "version",
     )
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        downstream: Downstream,
-        method: bytes,
-        target: bytes,
-        is_11: bool,
-        fields: Fields,
-    ) -> None:
-        super().__init__(method, target, is_11, fields, downstream.peer)
-        self._gateway = gateway
-        self._downstream = downstream
-        self._connection: Connection | None = None
-        self._instance: Instance | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._framing = Framing.NONE
-        self._done = False
-        self._keep = False
-        self._mark: tuple[int, int] | None = None
-        self.digits = b""
-        self.known_trace: Trace | None = None
-        self.ready: ReadyRoute | None = None
-        self.version = 0
-        self.caller: Claims | None = None
-        self.claims: Mapping[str, Any] | None = None
-        self.response_headers: Headers = []
-        self.started = 0.0
-        self.status = 0
-        self.outcome = "success"
-        self.detail = ""
-        self.attempts = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
+    _gateway: Gateway
+    _downstream: Downstream
+    _connection: Connection | None
+    _standing: Standing | None
+    _task: asyncio.Task[None] | None
+    _framing: Framing
+    _done: bool
+    _keep: bool
+    _mark: tuple[int, int] | None
+    digits: bytes
+    known_trace: Trace | None
+    ready: ReadyRoute | None
+    version: int
+    caller: Claims | None
+    claims: Mapping[str, Any] | None
+    response_headers: Headers
+    started: float
+    status: int
+    outcome: str
+    detail: str
+    attempts: int
+    bytes_in: int
+    bytes_out: int
 
     def __repr__(self) -> str:
         name = self.ready.name if self.ready else "no route yet"
@@ -184,7 +173,7 @@ class Context(Request):
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        if self._instance is not None:
+        if self._standing is not None:
             self._give_back(self.outcome)
         gateway.in_flight.now -= 1
         gateway.observer.ended(self, now)

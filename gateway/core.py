@@ -14,7 +14,6 @@ from gateway.admission import InFlight, RateLimiter
 from gateway.context import Context
 from gateway.edge import response
 from gateway.edge.expiry import Expiry
-from gateway.edge.fields import Fields
 from gateway.edge.ports import Downstream
 from gateway.edge.response import Framing
 from gateway.exchange import Exchange
@@ -63,6 +62,7 @@ class Gateway:
         self._filters = tuple(filters)
         self.traces = Traces(clock)
         self.monotonic = clock.monotonic
+        self.open = partial(Exchange, self)
         self._passport = MintPassport(signer, clock) if signer is not None else None
         self._timeouts: dict[float, Expiry[Context]] = {}
         self._limiters: dict[RateLimit, RateLimiter] = {}
@@ -114,11 +114,6 @@ class Gateway:
         return self._timeouts.setdefault(seconds, Expiry(seconds))
 
     # -- what the listener calls
-
-    def open(
-        self, downstream: Downstream, method: bytes, target: bytes, is_11: bool, fields: Fields
-    ) -> Exchange:
-        return Exchange(self, downstream, method, target, is_11, fields)
 
     def refused(self, downstream: Downstream, method: bytes, failure: StagedoorError) -> bytes:
         status, headers, body = problem(failure)

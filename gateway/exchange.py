@@ -10,16 +10,24 @@ that was taken.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from chassis.errors import Faulty, StagedoorError
 from chassis.http.framing import Headers
 from gateway import upstream
 from gateway.attempting import Attempting
 from gateway.context import CLIENT_GONE
+from gateway.edge.fields import Fields
+from gateway.edge.ports import Downstream
 from gateway.edge.refusals import BodyTooLarge, NoRoute
+from gateway.edge.request import Request
+from gateway.edge.response import Framing
 from gateway.filters.chain import run
 from gateway.ready import ReadyRoute, Serving
 from gateway.rules.route import Match
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
 
 
 class Exchange(Attempting):
@@ -28,6 +36,47 @@ class Exchange(Attempting):
     __slots__ = ("_serving",)
 
     _serving: Serving
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        downstream: Downstream,
+        method: bytes,
+        target: bytes,
+        is_11: bool,
+        fields: Fields,
+    ) -> None:
+        """Sets what every layer declares: a constructor each would cost a tenth of a request."""
+        Request.__init__(self, method, target, is_11, fields, downstream.peer)
+        self._gateway = gateway
+        self._downstream = downstream
+        self._connection = None
+        self._standing = None
+        self._task = None
+        self._framing = Framing.NONE
+        self._done = False
+        self._keep = False
+        self._mark = None
+        self.digits = b""
+        self.known_trace = None
+        self.ready = None
+        self.version = 0
+        self.caller = None
+        self.claims = None
+        self.response_headers = []
+        self.started = 0.0
+        self.status = 0
+        self.outcome = "success"
+        self.detail = ""
+        self.attempts = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._headed_at = 0.0
+        self._held = False
+        self._joined = None
+        self._parked = None
+        self._streamed = False
+        self._tried = ()
 
     # -- the request, from the client's connection
 
@@ -94,7 +143,10 @@ class Exchange(Attempting):
         if limit is not None and (self.fields.length > limit or self.bytes_in > limit):
             raise BodyTooLarge(f"the body is larger than {limit} bytes")
         ready.timeouts[self] = self.started
-        self._start_trace()
+        if self.is_trusted and self.fields.claimed_trace is not None:
+            self._continue_trace(self.fields.claimed_trace)
+        else:
+            self.digits = self._gateway.traces.draw()
         if match.needs_claims:
             self._learn_claims(ready)
         elif ready.inbound:
@@ -102,10 +154,9 @@ class Exchange(Attempting):
         else:
             self._endpoint(ready)
 
-    def _start_trace(self) -> None:
+    def _continue_trace(self, claimed: bytes) -> None:
         """Only a trusted proxy's trace is continued: anybody else's is kept as a link."""
-        if self.is_trusted and self.fields.claimed_trace is not None:
-            self.known_trace = self._gateway.traces.continued(self.fields.claimed_trace)
+        self.known_trace = self._gateway.traces.continued(claimed)
         if self.known_trace is None:
             self.digits = self._gateway.traces.draw()
 

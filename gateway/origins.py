@@ -8,7 +8,7 @@ from typing import Protocol
 
 from chassis.clock import Clock
 from chassis.discovery import Instance
-from chassis.discovery.balancer import Balancer
+from chassis.discovery.balancer import Balancer, Standing
 from chassis.errors import ConfigurationFault, NoInstances
 from chassis.http.pool import Address, Pool, PoolLimits
 from chassis.telemetry.metrics import Counter
@@ -45,6 +45,7 @@ class Origin:
         self.cluster = cluster
         self.balancer = Balancer()
         self._clock = clock
+        self._random = clock.random
         self._limits = PoolLimits(
             connections=cluster.connections,
             idle=cluster.connections,
@@ -71,13 +72,17 @@ class Origin:
 
     def pick(self, now: float, tried: Container[str] = ()) -> Instance:
         """The instance for the next attempt; `NoInstances` when the cluster has none."""
+        return self.choose(now, tried).instance
+
+    def choose(self, now: float, tried: Container[str] = ()) -> Standing:
+        """The same, by its standing with the balancer."""
         instances = self._list()
         if instances is not self._seen:
             self._adopt(instances)
-        instance = self.balancer.pick(instances, now, self._clock.random, tried)
-        if instance is None:
+        standing = self.balancer.choose(instances, now, self._random, tried)
+        if standing is None:
             raise NoInstances(f"the cluster {self.name} has no instance", retry_after_s=1)
-        return instance
+        return standing
 
     def pool(self, instance: Instance) -> Pool:
         return self._by_id.get(instance.id) or self._find_pool(instance)

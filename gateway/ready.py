@@ -71,7 +71,7 @@ class ReadyRoute:
         self.edits_answer = bool(outbound or route.response_headers)
         self.timeout_s = route.timeout_s or self._slowest() or DEFAULT_TIMEOUT_S
         self.timeouts = timeouts(self.timeout_s)
-        self.deadline_line = b"%b: %d\r\n" % (DEADLINE_HEADER, self.timeout_s * 1000)
+        self.deadline_line = b"\r\n%b: %d\r\n" % (DEADLINE_HEADER, self.timeout_s * 1000)
         self.counters: dict[tuple[bytes, int, str], Counter] = {}
         self.duration: Histogram = observer.duration(route.name)
 

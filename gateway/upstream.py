@@ -20,27 +20,35 @@ def head(context: Context, ready: ReadyRoute) -> bytes:
 
     Message framing is written here and nowhere else: no rule can touch it.
     """
-    fields = context.fields
+    fields, target = context.fields, context.target
     traced = traces.lines(context.known_trace, context.digits)
     if ready.edits_request:
-        lines, target = _edited(context, ready, traced), _target(context, ready)
+        lines, traced, target = _edited(context, ready, traced), b"", _target(context, ready)
+    elif context.own_headers is None:
+        lines = fields.lines
     else:
-        lines, target = _lines(fields, context.own_headers) + traced, context.target
-    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
-        context.method,
-        target,
-        lines,
-        context.forwarding,
-        fields.authority,
-        ready.deadline_line,
-        _framing(fields) if fields.length or fields.upgrade or fields.expects else b"",
+        lines = _lines(fields, context.own_headers)
+    framing = b"\r\n" if fields.is_plain else _framing(fields)
+    return b"".join(
+        (
+            context.method,
+            b" ",
+            target,
+            b" HTTP/1.1\r\n",
+            lines,
+            traced,
+            context.forwarding,
+            fields.authority,
+            ready.deadline_line,
+            framing,
+        )
     )
 
 
-def _lines(fields: Fields, headers: Headers | None) -> bytes:
+def _lines(fields: Fields, headers: Headers) -> bytes:
     """The fields as they were read, with whatever filters appended or changed."""
     pairs = fields.pairs
-    if headers is None or headers == pairs:
+    if headers == pairs:
         return fields.lines
     if headers[: len(pairs)] == pairs:
         return fields.lines + _written(headers[len(pairs) :])
@@ -87,4 +95,4 @@ def _framing(fields: Fields) -> bytes:
         lines += b"expect: 100-continue\r\n"
     if fields.upgrade is not None:
         lines += b"connection: upgrade\r\nupgrade: %b\r\n" % fields.upgrade
-    return lines
+    return lines + b"\r\n"

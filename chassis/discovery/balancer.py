@@ -69,7 +69,18 @@ class Balancer:
         random: Callable[[], float],
         exclude: Container[str] = (),
     ) -> Instance | None:
-        """The instance for the next attempt, or None when there is none.
+        """The instance for the next attempt, or None when there is none; see `choose`."""
+        standing = self.choose(instances, now, random, exclude)
+        return None if standing is None else standing.instance
+
+    def choose(
+        self,
+        instances: Sequence[Instance],
+        now: float,
+        random: Callable[[], float],
+        exclude: Container[str] = (),
+    ) -> Standing | None:
+        """Its standing, for whoever counts `in_flight` up by itself and then tells `ended`.
 
         `instances` is a directory's tuple: the same object until the list changes. `exclude` holds
         ids already tried; they are used again only when nothing else is left.
@@ -83,7 +94,7 @@ class Balancer:
             choices = [s for s in choices if s.instance.id not in exclude] or choices
         count = len(choices)
         if count < 2:
-            return choices[0].instance if choices else None
+            return choices[0] if choices else None
         first = int(random() * count)
         second = int(random() * (count - 1))
         if second >= first:
@@ -97,7 +108,7 @@ class Balancer:
             (one.in_flight + 1) * one.weight_s,
             (other.in_flight + 1) * other.weight_s,
         )
-        return one.instance if cost <= other_cost else other.instance
+        return one if cost <= other_cost else other
 
     def started(self, instance: Instance) -> None:
         """An attempt on `instance` begins."""
@@ -108,15 +119,20 @@ class Balancer:
     def finished(self, instance: Instance, latency_s: float, ok: bool | None, now: float) -> None:
         """An attempt has ended. `ok` None: neither good nor bad (cancelled): only gives it back."""
         standing = self._by_id.get(instance.id)
-        if standing is None:
-            return
-        standing.in_flight = max(0, standing.in_flight - 1)
+        if standing is not None:
+            self.ended(standing, latency_s, ok, now)
+
+    def ended(self, standing: Standing, latency_s: float, ok: bool | None, now: float) -> None:
+        """The same, of a standing that was chosen."""
+        if standing.in_flight > 0:
+            standing.in_flight -= 1
         if ok is None:
             return
-        self._observe(standing, latency_s if ok else max(latency_s, standing.latency_s), now)
         if ok:
+            self._observe(standing, latency_s, now)
             standing.failures = 0
         else:
+            self._observe(standing, max(latency_s, standing.latency_s), now)
             standing.failures += 1
             if standing.failures >= self.config.eject_after and not standing.ejected:
                 self._eject(standing, now)
@@ -137,7 +153,8 @@ class Balancer:
             latency_s += (mean - latency_s) * kept
         standing.latency_s = latency_s
         standing.seen = now
-        standing.weight_s = max(latency_s, _NO_LATENCY_YET_S)
+        known = latency_s > _NO_LATENCY_YET_S
+        standing.weight_s = latency_s if known else _NO_LATENCY_YET_S
         standing.weight_until = now + _FADE_EVERY_S
 
     def _adopt(self, instances: Sequence[Instance]) -> None:

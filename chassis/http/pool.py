@@ -263,14 +263,11 @@ class Pool:
         if self._closed or not self._idle.keeps(connection, now):
             connection.abort()
         elif not self._places.waiting or not self._places.offer(connection):
-            self._rest(connection, now)
-
-    def _rest(self, connection: Connection, now: float) -> None:
-        surplus = self._idle.put(connection, now)
-        if surplus is not None:
-            surplus.abort()
-        if self._sweep is None:
-            self._sweep = self._clock.call_later(self.limits.idle_s, self._close_expired)
+            surplus = self._idle.put(connection, now)
+            if surplus is not None:
+                surplus.abort()
+            if self._sweep is None:
+                self._sweep = self._clock.call_later(self.limits.idle_s, self._close_expired)
 
     def _close_expired(self) -> None:
         self._sweep = None

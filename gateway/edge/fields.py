@@ -57,7 +57,8 @@ _NEVER_TRAILERS = frozenset(
 
 
 class Fields:
-    """Never changed once read. `length` is the body's: bytes, or `CHUNKED`.
+    """Never changed once read. `length` is the body's: bytes, or `CHUNKED`. With `is_plain`,
+    nothing is asked but an answer: there is no body, and the connection stays.
 
     `pairs` travel on, and `lines` is the same as bytes. `authority` is the Host value as it came,
     `host` that in lower case and without a port. `forwarded` is what the fields say of where the
@@ -71,6 +72,7 @@ class Fields:
         "expects",
         "forwarded",
         "host",
+        "is_plain",
         "keep_alive",
         "length",
         "lines",
@@ -88,15 +90,11 @@ class Fields:
         self.forwarded: tuple[bytes, bytes] | None = None
         self.authority = self._sort(fields, is_11)
         self.host = bare_host(self.authority)
+        self.is_plain = self.keep_alive and not (self.length or self.expects or self.asks_upgrade)
         self.lines = b"".join([b"%b: %b\r\n" % pair for pair in self.pairs])
 
     def __repr__(self) -> str:
         return f"Fields({len(self.pairs)}, host={self.host!r}, length={self.length})"
-
-    @property
-    def is_plain(self) -> bool:
-        """Nothing is asked but an answer: there is no body, and the connection stays."""
-        return not (self.length or self.expects or self.asks_upgrade) and self.keep_alive
 
     def _sort(self, fields: Headers, is_11: bool) -> bytes:
         """Sorts the fields; gives the Host value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from chassis.errors import StagedoorError
@@ -78,15 +79,9 @@ class Inflight(Protocol):
 class Exchanges(Protocol):
     """Where requests go."""
 
-    def open(
-        self,
-        downstream: Downstream,
-        method: bytes,
-        target: bytes,
-        is_11: bool,
-        fields: Fields,
-    ) -> Inflight:
-        """A request whose head is read."""
+    @property
+    def open(self) -> Callable[[Downstream, bytes, bytes, bool, Fields], Inflight]:
+        """Takes a request whose head is read: method, target, whether it is HTTP/1.1, fields."""
         ...
 
     def refused(self, downstream: Downstream, method: bytes, failure: StagedoorError) -> bytes:

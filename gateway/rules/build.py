@@ -41,6 +41,14 @@ def check(text: bytes, file: str, *, folder: Path | None = None) -> tuple[Docume
     return document, sorted(set(refused or faults), key=lambda fault: (fault.line, fault.reason))
 
 
+def judge(text: bytes, file: str, clock: Clock, *, folder: Path | None = None) -> Sequence[Fault]:
+    """What the gateway would say of the document: why it is refused, or its warnings."""
+    try:
+        return build(text, file, clock, version=0, folder=folder)[1]
+    except RulesFault as refused:
+        return refused.findings
+
+
 def build(
     text: bytes, file: str, clock: Clock, *, version: int, folder: Path | None = None
 ) -> tuple[Snapshot, list[Fault]]:

@@ -20,6 +20,8 @@ from gateway.rules.route import Match, Route, View
 
 Key = tuple[Any, ...]
 
+_HOSTS_KEPT = 1_024
+
 
 class Entry:
     """One alternative of one rule: what must hold, and the match to give."""
@@ -30,6 +32,7 @@ class Entry:
         "_methods",
         "_provisional",
         "_tests",
+        "always",
         "hosts",
         "key",
         "methods",
@@ -58,6 +61,8 @@ class Entry:
         self._tests = tuple(p.test for p in predicates if not p.claims)
         self._claim_tests = tuple(p.test for p in predicates if p.claims)
         self._match = Match(route)
+        self.always = None if methods or predicates else self._match
+        """The match of an entry that asks for nothing beyond host and path."""
         self._provisional = Match(route, needs_claims=True)
 
     def admits(self, view: View) -> Match | None:
@@ -112,31 +117,32 @@ class Table:
     has_templates: bool = False
     has_regexes: bool = False
 
-    def find(self, view: View, path: bytes, segments: list[bytes]) -> Match | None:
+    def find(self, view: View, path: bytes) -> Match | None:
         """Exact, then template, then the longest prefix, then expressions."""
-        for entry in self.exact.get(path, ()):
-            if found := entry.admits(view):
-                return found
-        if self.has_templates and (found := _template(self.root, segments, 0, view)):
+        exact = self.exact.get(path)
+        if exact is not None and (found := _first(exact, view)):
             return found
-        passed = _walk(self.root, segments)
+        segments = path.split(b"/")
+        if self.has_templates and (found := _template(self.root, segments, 1, view)):
+            return found
+        passed = self._walk(segments)
         for node in reversed(passed):
             for entry in node.prefixes:
-                if found := entry.admits(view):
+                if found := entry.always or entry.admits(view):
                     return found
         return _expression(passed, path, view) if self.has_regexes else None
 
-
-def _walk(root: Node, segments: list[bytes]) -> list[Node]:
-    """The nodes along the literal segments, as far as there are any."""
-    passed = [root]
-    node: Node | None = root
-    for segment in segments:
-        node = node.children.get(segment) if node else None
-        if node is None:
-            break
-        passed.append(node)
-    return passed
+    def _walk(self, segments: list[bytes]) -> list[Node]:
+        """The nodes along the literal segments, as far as there are any."""
+        node = self.root
+        passed = [node]
+        for at in range(1, len(segments) if node.children else 0):
+            child = node.children.get(segments[at])
+            if child is None:
+                break
+            passed.append(child)
+            node = child
+        return passed
 
 
 def _template(node: Node, segments: list[bytes], at: int, view: View) -> Match | None:
@@ -157,7 +163,7 @@ def _template(node: Node, segments: list[bytes], at: int, view: View) -> Match |
 
 def _first(entries: list[Entry], view: View) -> Match | None:
     for entry in entries:
-        if found := entry.admits(view):
+        if found := entry.always or entry.admits(view):
             return found
     return None
 
@@ -184,17 +190,13 @@ class HostMap:
         """Those that fit, the most specific first."""
         if table := self.exact.get(host):
             yield table
-        if self.suffixes:
-            yield from self._wildcards(host)
-        if self.any is not None:
-            yield self.any
-
-    def _wildcards(self, host: bytes) -> Iterator[Table]:
         dot = host.find(b".", 1)
         while dot != -1:
             if table := self.suffixes.get(host[dot:]):
                 yield table
             dot = host.find(b".", dot + 1)
+        if self.any is not None:
+            yield self.any
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,19 +216,27 @@ class Snapshot:
     auth: Mapping[str, AuthPolicy]
     filters: Mapping[str, Filter]
     limits: Mapping[str, RateLimit]
+    _tables: dict[bytes, tuple[Table, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """By host, as they were found for the hosts that were asked for."""
 
     def match(self, view: View) -> Match | None:
         """The route that wins, or None (404)."""
         path = normalise(view.path)
         if path is None:
             return None
-        segments = path.split(b"/")
-        del segments[0]
-        for tier in self.tiers:
-            for table in tier.tables(view.host):
-                if found := table.find(view, path, segments):
-                    return found
+        tables = self._tables.get(view.host)
+        if tables is None:
+            tables = self._find_tables(view.host)
+        for table in tables:
+            if found := table.find(view, path):
+                return found
         return None
+
+    def _find_tables(self, host: bytes) -> tuple[Table, ...]:
+        found = tuple(table for tier in self.tiers for table in tier.tables(host))
+        if len(self._tables) < _HOSTS_KEPT:
+            self._tables[host] = found
+        return found
 
     def __repr__(self) -> str:
         return f"Snapshot({self.version}, {self.content_hash[:12]}, {len(self.routes)} rules)"

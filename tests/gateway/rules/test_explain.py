@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.rules.build import RulesFault
+from chassis.clock import ManualClock
+from gateway.rules.build import RulesFault, judge
 from gateway.rules.explain import explain, request_of
 from tests.support.rules import snapshot_of
 
@@ -49,6 +50,14 @@ def test_a_path_that_can_be_read_in_two_ways_is_explained():
     explained, _ = reasons("GET", "http://h.example/x//../v1")
     assert explained.winner is None
     assert "more than one way" in explained.because
+
+
+def test_a_document_is_judged_as_the_gateway_would_golden_requests_included():
+    sound = "clusters: {a: {service: a}, b: {service: b}}" + RULES
+    wrong = sound + "golden:\n- {request: GET /v1/play, rule: play}\n"
+    (said,) = judge(wrong.encode(), "rules.yaml", ManualClock())
+    assert "must find rule 'play'" in str(said)
+    assert judge(sound.encode(), "rules.yaml", ManualClock()) == []
 
 
 def test_a_golden_request_that_finds_another_rule_refuses_the_document():
