@@ -42,7 +42,8 @@ bench: $(VENV)/.dev  ## measure beside peers and write bench/results.md (BENCH=g
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 clean-data:  ## remove the state directory
-	@test ! -S "$(STAGEDOOR_HOME)/run/control.sock" || { echo "a system is running in $(STAGEDOOR_HOME): stop it first" >&2; exit 1; }
+	@test ! -e "$(STAGEDOOR_HOME)" || test -e "$(STAGEDOOR_HOME)/run/lock" || { echo "$(STAGEDOOR_HOME) is no state directory of Stagedoor: nothing was removed" >&2; exit 1; }
+	@test ! -e "$(STAGEDOOR_HOME)" || $(PYTHON) -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$(STAGEDOOR_HOME)/run/lock" 2>/dev/null || { echo "a system is running in $(STAGEDOOR_HOME): stop it first" >&2; exit 1; }
 	rm -rf -- "$(STAGEDOOR_HOME)"
 
 format: $(VENV)/.dev  ## format the code

@@ -17,6 +17,7 @@ from chassis.errors import ConfigurationFault
 from chassis.identity import Keyring
 
 MINIMUM_FREE = 64 << 20
+_ODD = "?#%"
 FOLDERS = ("run", "log", "data", "keys", "registry", "events", "spool", "archive", "prometheus")
 
 
@@ -37,12 +38,17 @@ class Home:
         return self.root / "run" / "control.sock"
 
     @property
+    def lock_file(self) -> Path:
+        return self.root / "run" / "lock"
+
+    @property
     def keyring_file(self) -> Path:
         return self.root / "keys" / "inside.json"
 
     def prepare(self, clock: Clock) -> None:
         """Makes the folders and the keyring, and takes the lock; `ConfigurationFault` says what is
         in the way and what to do about it."""
+        self._check_name()
         try:
             for folder in FOLDERS:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
@@ -61,6 +67,14 @@ class Home:
             self._let_go()
             raise
 
+    def _check_name(self) -> None:
+        odd = sorted(set(str(self.root)) & set(_ODD))
+        if odd:
+            raise _unusable(
+                f"{self.root}: {' '.join(odd)} would mean something else in a URL: set"
+                " STAGEDOOR_HOME to a directory without"
+            )
+
     def _check_room(self) -> None:
         room = os.statvfs(self.root)
         if room.f_bavail * room.f_frsize < self._minimum_free:
@@ -73,7 +87,7 @@ class Home:
         probe.unlink()
 
     def _take_lock(self) -> None:
-        lock = os.open(self.root / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,6 +129,20 @@ class Home:
         except (OSError, ValueError):
             return None
         return state if isinstance(state, dict) else None
+
+    def is_running(self) -> bool:
+        """Whether a live system holds this directory; one that was killed holds nothing."""
+        try:
+            lock = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def close(self) -> None:
         self.state_file.unlink(missing_ok=True)

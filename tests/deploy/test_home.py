@@ -78,6 +78,22 @@ def test_the_lock_ends_with_the_process_that_held_it(home: Home) -> None:
     assert home.read_state() is None
 
 
+def test_it_is_running_while_somebody_holds_it_whatever_was_left_there(home: Home) -> None:
+    assert not Home(home.root).is_running()
+    home.prepare(CLOCK)
+    assert Home(home.root).is_running()
+    home.close()
+    home.write_state({"pid": 1, "gateway": "http://127.0.0.1:8080"})
+    assert not Home(home.root).is_running()
+
+
+@pytest.mark.parametrize("name", ["what?", "a#b", "50%20off"])
+def test_a_name_that_a_url_would_read_otherwise_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationFault, match="STAGEDOOR_HOME"):
+        Home(tmp_path / name).prepare(CLOCK)
+    assert not (tmp_path / name).exists()
+
+
 def test_a_refused_home_is_not_held(home: Home) -> None:
     home.prepare(CLOCK)
     home.close()
