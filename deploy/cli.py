@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -96,7 +97,7 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
     async def stop() -> None:
         await _control(home, "POST", "/down")
         state = Home(home)
-        while state.read_state() is not None:
+        while state.is_running():
             await SYSTEM.sleep(0.05)
 
     _run(stop())
@@ -126,7 +127,8 @@ def kill(
     as_json: Json = False,
 ) -> None:
     """SIGKILL a service, as a crash would; it is started again by itself."""
-    answer = _run(_control(home, "POST", f"/processes/{name}/kill", params={"hold": str(hold)}))
+    path = f"/processes/{quote(name, safe='')}/kill"
+    answer = _run(_control(home, "POST", path, params={"hold": str(hold)}))
     if as_json:
         _print_json(answer)
     else:
@@ -244,9 +246,10 @@ def explain(
     spans = _run(gather(home.absolute(), trace_id))
     if as_json:
         _print_json(spans)
-        return
     if not spans:
         raise _fail(f"no process remembers the trace {trace_id}; only the last few thousand are")
+    if as_json:
+        return
     for line in waterfall(spans):
         say(line)
 
@@ -264,7 +267,6 @@ def catalog_ingest(
     from deploy.ingest import FILMS
 
     async def run(progress: Callable[[float], None]) -> Any:
-        (root / "data").mkdir(parents=True, exist_ok=True)
         return await fill(root, source or FILMS, SYSTEM, progress)
 
     report = _with_progress("ingesting", run, quiet=as_json)
@@ -299,9 +301,9 @@ def rules_lint(
     as_json: Json = False,
 ) -> None:
     """Check a document as the gateway would: every fault at once, with its line."""
-    from gateway.rules.build import check
+    from gateway.rules.build import judge
 
-    _, faults = check(_read(document), str(document))
+    faults = judge(_read(document), str(document), SYSTEM, folder=document.parent)
     if as_json:
         _print_json([str(fault) for fault in faults])
     else:
@@ -327,8 +329,12 @@ def rules_explain(
 
     file = document or home / "rules.yaml"
     headers = dict(_header(text) for text in header or [])
-    snapshot, _ = build(_read(file), str(file), SYSTEM, version=0)
-    told = explain(snapshot, request_of(method, url, headers=headers))
+    snapshot, _ = build(_read(file), str(file), SYSTEM, version=0, folder=file.parent)
+    try:
+        request = request_of(method, url, headers=headers)
+    except ValueError as fault:
+        raise ConfigurationFault([f"{url!r}: {fault}"], what="the URL") from None
+    told = explain(snapshot, request)
     if as_json:
         _print_json(told)
     else:
@@ -383,7 +389,7 @@ def _with_progress(
 
 
 def _gateway(home: Path) -> str:
-    state = Home(home).read_state()
+    state = Home(home).read_state() if Home(home).is_running() else None
     if state is None:
         raise NotFound(f"no system is running in {home}: start one with `make run`")
     return str(state["gateway"])
@@ -398,10 +404,16 @@ async def _control(home: Path, method: str, path: str, **options: Any) -> Any:
             raise ConnectFailed(
                 f"no system is running in {home}: start one with `make run`"
             ) from None
-    answer = response.json()
     if response.status_code >= 400:
-        raise StagedoorError(answer.get("detail", response.text))
-    return answer
+        raise StagedoorError(_detail(response))
+    return response.json()
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.request.url.path}: {response.status_code} {response.text}"
 
 
 def _port(number: int) -> int:
@@ -414,7 +426,7 @@ def _counts(pairs: list[str]) -> dict[str, int]:
     counts = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
-        if not number.isdigit():
+        if not (number.isascii() and number.isdigit()):
             raise ConfigurationFault(
                 [f"{pair!r}: write NAME=N, such as rights=2"], what="--instances"
             )

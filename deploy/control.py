@@ -30,7 +30,7 @@ def control_app(fleet: Fleet, stop: Callable[[], None]) -> Starlette:
     return Starlette(
         routes=[
             Route("/processes", processes),
-            Route("/processes/{name}/kill", kill, methods=["POST"]),
+            Route("/processes/{name:path}/kill", kill, methods=["POST"]),
             Route("/down", down, methods=["POST"]),
         ],
         exception_handlers={StagedoorError: _problem},

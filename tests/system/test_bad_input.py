@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
@@ -43,6 +44,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         (["up", "--prot", "1"], "--prot"),
         (["up", "--instances", "rights"], "NAME=N"),
         (["up", "--instances", "wrongs=2"], "wrongs"),
+        (["up", "--instances", "rights=²"], "NAME=N"),
+        (["rules", "explain", "GET", "http://[::1", "--rules", "deploy/rules.yaml"], "http://[::1"),
         (["frobnicate"], "frobnicate"),
         (["load", "--viewers", "0"], "--viewers"),
         (["load", "--seconds", "-1"], "--seconds"),
@@ -105,6 +108,21 @@ def test_a_bad_rules_edit_changes_nothing_and_a_good_one_is_live_at_once(system:
     finally:
         rules.write_text(original)
     eventually(lambda: status("/hello") == 404, within=3, what="the old rules")
+
+
+@pytest.mark.parametrize("name", ["nobody", "a/b", "../rights", ""])
+def test_whoever_cannot_be_killed_is_told_who_can(system: System, name: str) -> None:
+    refused(system.stagedoor("kill", name), "there is no process", "recommendations")
+
+
+def test_a_trace_that_nobody_remembers_is_said_so(system: System) -> None:
+    refused(system.stagedoor("explain", "0" * 32), "remembers")
+    done = system.stagedoor("explain", "0" * 32, "--json")
+    assert (json.loads(done.stdout), done.returncode) == ([], 1)
+
+
+def test_films_go_nowhere_where_nothing_can_be_written() -> None:
+    refused(stagedoor(Path("/proc/nowhere"), "catalog", "ingest"), "/proc/nowhere")
 
 
 def test_a_film_list_that_is_broken_is_refused_whole(tmp_path: Path) -> None:
