@@ -27,7 +27,7 @@ from chassis.contracts.wire import Ans, Call, Req
 from chassis.discovery import Instance, Registry
 from chassis.discovery.directory import Directory
 from chassis.discovery.presence import stay
-from chassis.http.admin import admin_app
+from chassis.http.admin import AdminPort
 from chassis.http.api import Api
 from chassis.http.client import Client
 from chassis.http.isolation import Isolation
@@ -174,7 +174,7 @@ class _Life:
         self._service = service
         self._log = chassis.telemetry.log
         self._main = Listener(service.app, traffic)
-        self._side = Listener(admin_app(chassis.telemetry, self._is_ready, VERSION), admin)
+        self._side = Listener(AdminPort(chassis.telemetry, self._is_ready, VERSION), admin)
         self._beside: list[asyncio.Task[None]] = []
         self._ready = False
 

@@ -22,7 +22,7 @@ from chassis.discovery import Instance
 from chassis.discovery.directory import Directory
 from chassis.discovery.embedded import RegistryServer
 from chassis.errors import ConfigurationFault, StagedoorError
-from chassis.http.admin import admin_app
+from chassis.http.admin import AdminPort
 from chassis.http.client import Client
 from chassis.http.serving import Listener, bind, bind_unix
 from chassis.service import VERSION
@@ -159,7 +159,7 @@ class Supervisor:
 
     async def _serve_admin(self, stack: AsyncExitStack, telemetry: Telemetry) -> int:
         listening = bind(self._settings.host, self._settings.admin_port)
-        listener = Listener(admin_app(telemetry, lambda: self._ready, VERSION), listening)
+        listener = Listener(AdminPort(telemetry, lambda: self._ready, VERSION), listening)
         await listener.start()
         stack.push_async_callback(listener.drain, 0.1)
         return listener.port

@@ -2,47 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+import msgspec
 
+from chassis.errors import Faulty, NotFound, StagedoorError
+from chassis.http.api import MethodNotAllowed
+from chassis.http.framing import Headers
+from chassis.http.messages import Reply, told
 from chassis.telemetry import Telemetry
 
-_METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+_TEXT: Final = b"text/plain; charset=utf-8"
+_METRICS_TYPE: Final = b"text/plain; version=1.0.0; charset=utf-8"
+_TRACES: Final = "/traces/"
+
+PAGES: Final = ("/live", "/ready", "/version", "/metrics", "/traces/{trace_id}")
 
 
-def admin_routes(
-    telemetry: Telemetry, ready: Callable[[], bool], version: str
-) -> Sequence[BaseRoute]:
-    """The routes that any admin application starts with."""
+class AdminPort:
+    """An `Application` of a few pages, none of which changes anything.
 
-    async def live(request: Request) -> Response:
-        return PlainTextResponse("live\n")
+    Most processes answer nothing but scrapes here, so it is built of as little as possible.
+    """
 
-    async def readiness(request: Request) -> Response:
-        return PlainTextResponse(*(("ready\n", 200) if ready() else ("not ready\n", 503)))
+    def __init__(self, telemetry: Telemetry, ready: Callable[[], bool], version: str) -> None:
+        self._telemetry = telemetry
+        self._ready = ready
+        self._version = version
+        self._pages: Mapping[str, Callable[[], Reply]] = {
+            "/live": lambda: Reply(b"live\n", content_type=_TEXT),
+            "/ready": self._readiness,
+            "/version": self._told_version,
+            "/metrics": lambda: Reply(telemetry.metrics.render(), content_type=_METRICS_TYPE),
+        }
 
-    async def tell_version(request: Request) -> Response:
-        names = {"service": telemetry.service, "instance": telemetry.instance}
-        return JSONResponse({**names, "version": version})
+    def page(self, path: str) -> Reply:
+        """`NotFound` when there is none."""
+        page = self._pages.get(path)
+        if page is not None:
+            return page()
+        if path.startswith(_TRACES):
+            spans = self._telemetry.trace(path.removeprefix(_TRACES))
+            return Reply(msgspec.json.encode(spans))
+        raise NotFound(f"there is no {path[:200]} on the admin port", code="no_such_path")
 
-    async def metrics(request: Request) -> Response:
-        return Response(telemetry.metrics.render(), media_type=_METRICS_TYPE)
+    def _readiness(self) -> Reply:
+        if self._ready():
+            return Reply(b"ready\n", content_type=_TEXT)
+        return Reply(b"not ready\n", 503, _TEXT)
 
-    async def trace(request: Request) -> Response:
-        return JSONResponse(telemetry.trace(request.path_params["trace_id"]))
+    def _told_version(self) -> Reply:
+        names = {"service": self._telemetry.service, "instance": self._telemetry.instance}
+        return Reply(msgspec.json.encode({**names, "version": self._version}))
 
-    return [
-        Route("/live", live),
-        Route("/ready", readiness),
-        Route("/version", tell_version),
-        Route("/metrics", metrics),
-        Route("/traces/{trace_id}", trace),
-    ]
+    async def answer(
+        self, method: str, path: str, query: bytes, headers: Headers, body: bytes
+    ) -> Reply:
+        try:
+            if method not in ("GET", "HEAD"):
+                raise MethodNotAllowed(["GET"])
+            return self.page(path)
+        except StagedoorError as failure:
+            return told(failure)
 
+    def refuse(self, failure: StagedoorError) -> Reply:
+        return told(failure)
 
-def admin_app(telemetry: Telemetry, ready: Callable[[], bool], version: str) -> Starlette:
-    return Starlette(routes=list(admin_routes(telemetry, ready, version)))
+    def call_of(self, path: bytes) -> None:
+        """No service makes calls to this port."""
+
+    def answer_call(self, called: Any, asked: Any, body: bytes) -> Coroutine[Any, Any, Reply]:
+        raise Faulty("the admin port serves no calls")

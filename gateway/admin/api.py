@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from chassis.contracts.wire import NOT_DECODED
 from chassis.errors import BadRequest, NotFound, StagedoorError
-from chassis.http.admin import admin_routes
+from chassis.http.admin import PAGES, AdminPort
 from chassis.http.problems import problem
 from chassis.telemetry import Telemetry
 from gateway.admin.boundary import Boundary
@@ -64,9 +64,10 @@ def admin_app(
     live: LiveRules, telemetry: Telemetry, operations: Operations, version: str
 ) -> Starlette:
     """The whole admin application of one gateway worker."""
-    handlers = _Handlers(live, operations)
+    port = AdminPort(telemetry, operations.ready, version)
+    handlers = _Handlers(live, operations, port)
     routes = [
-        *admin_routes(telemetry, operations.ready, version),
+        *(Route(path, handlers.page) for path in PAGES),
         Route("/rules", handlers.rules),
         Route("/rules/schema", handlers.schema),
         Route("/rules/lint", handlers.lint, methods=["POST"]),
@@ -85,9 +86,15 @@ def admin_app(
 
 
 class _Handlers:
-    def __init__(self, live: LiveRules, operations: Operations) -> None:
+    def __init__(self, live: LiveRules, operations: Operations, port: AdminPort) -> None:
+        self._port = port
         self._live = live
         self._operations = operations
+
+    async def page(self, request: Request) -> Response:
+        """What every process tells on its admin port."""
+        reply = self._port.page(request.url.path)
+        return Response(reply.body, reply.status, media_type=reply.content_type.decode())
 
     async def rules(self, request: Request) -> Response:
         snapshot = self._live.snapshot

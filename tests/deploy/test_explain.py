@@ -12,7 +12,7 @@ import pytest
 
 from chassis.clock import ManualClock
 from chassis.errors import NotFound
-from chassis.http.admin import admin_app
+from chassis.http.admin import AdminPort
 from chassis.http.serving import Listener, bind
 from chassis.telemetry import Telemetry, Trace
 from deploy.explain import gather, waterfall
@@ -94,7 +94,7 @@ def test_a_line_says_who_what_how_long_and_how_it_ended() -> None:
 @asynccontextmanager
 async def admin(service: str, clock: ManualClock) -> AsyncIterator[tuple[Telemetry, str]]:
     telemetry = Telemetry(service, f"{service}-1", clock)
-    listener = Listener(admin_app(telemetry, lambda: True, "1"), bind("127.0.0.1", 0))
+    listener = Listener(AdminPort(telemetry, lambda: True, "1"), bind("127.0.0.1", 0))
     await listener.start()
     try:
         yield telemetry, f"127.0.0.1:{listener.port}"

@@ -11,7 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.clock import ManualClock
-from chassis.http.admin import admin_app
+from chassis.http.admin import PAGES, AdminPort
+from chassis.http.serving import Listener, bind
 from chassis.telemetry import Telemetry, Trace
 
 
@@ -36,9 +37,11 @@ def ready() -> Ready:
 
 @pytest.fixture
 async def http(telemetry: Telemetry, ready: Ready) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=admin_app(telemetry, ready, "1.2.3"))
-    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as http:
+    listener = Listener(AdminPort(telemetry, ready, "1.2.3"), bind("127.0.0.1", 0))
+    await listener.start()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}") as http:
         yield http
+    await listener.drain(0.1)
 
 
 async def test_a_process_that_is_not_ready_is_still_live(
@@ -48,6 +51,21 @@ async def test_a_process_that_is_not_ready_is_still_live(
     assert (await http.get("/ready")).status_code == 503
     ready.now = True
     assert (await http.get("/ready")).status_code == 200
+
+
+async def test_every_page_is_there_to_be_read_only(http: httpx.AsyncClient, ready: Ready) -> None:
+    ready.now = True
+    for page in PAGES:
+        assert (await http.get(page)).status_code == 200, page
+        assert (await http.head(page)).content == b"", page
+        refused = await http.post(page)
+        assert (refused.status_code, refused.json()["allowed"]) == (405, ["GET"]), page
+
+
+async def test_what_is_not_there_is_a_problem(http: httpx.AsyncClient) -> None:
+    missing = await http.get("/rules")
+    assert (missing.status_code, missing.json()["code"]) == (404, "no_such_path")
+    assert "/rules" in missing.json()["detail"]
 
 
 async def test_it_says_who_it_is(http: httpx.AsyncClient) -> None:
