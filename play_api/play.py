@@ -249,7 +249,12 @@ class Play:
         )
 
     def check_device(self) -> None:
-        device = self.request.device
+        device, supports = self.request.device, self.request.supports
+        if not supports.hls and not supports.dash:
+            raise Unprocessable(
+                "the device plays neither HLS nor DASH, and there is nothing else",
+                code="device_unsupported",
+            )
         if not set(device.codecs) & set(self.title.codecs):
             offered = ", ".join(self.title.codecs)
             raise Unprocessable(
@@ -300,7 +305,8 @@ class Play:
         if self.bookmark.found and self.vouched:
             return ResumePart(position_ms=self.bookmark.position_ms, source="server")
         if self.request.start_at is not None:
-            return ResumePart(position_ms=self.request.start_at, source="client")
+            position_ms = min(self.request.start_at, self.title.duration_ms)
+            return ResumePart(position_ms=position_ms, source="client")
         return ResumePart(position_ms=0, source="none")
 
     def answer(self) -> PlayAnswer:

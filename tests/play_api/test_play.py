@@ -15,6 +15,7 @@ from chassis.contracts.common import Maturity
 from chassis.contracts.events import PlayStarted
 from chassis.contracts.profiles import PinToken, Profile
 from chassis.contracts.titles import RightsDecision
+from chassis.contracts.viewing import Bookmark
 from chassis.errors import (
     BreakerOpen,
     NoInstances,
@@ -435,6 +436,20 @@ async def test_a_device_without_a_fitting_codec_or_drm_is_unsupported(
     assert problem(await play(play_api, device={"codecs": ["vp8"]})) == (422, "device_unsupported")
     drm = {"drm": {"system": "none"}}
     assert problem(await play(play_api, device=drm)) == (422, "device_unsupported")
+
+
+async def test_a_player_of_neither_hls_nor_dash_holds_no_lease_for_nothing(
+    play_api: InProcess, script: Script
+) -> None:
+    neither = {"hls": False, "dash": False}
+    assert problem(await play(play_api, supports=neither)) == (422, "device_unsupported")
+    assert script.questions("sessions") == []
+
+
+async def test_nobody_starts_beyond_the_end(play_api: InProcess, script: Script) -> None:
+    script.answers["bookmarks"] = Bookmark(found=False)
+    answer = (await play(play_api, start_at=1 << 70)).json()
+    assert answer["resume"] == {"position_ms": answer["duration_ms"], "source": "client"}
 
 
 async def test_without_a_passport_nobody_plays(play_api: InProcess) -> None:
