@@ -197,7 +197,7 @@ def _by_key(slots: Slots, request: AcquireRequest, now: float) -> Lease | None:
         return None
     for held in slots.held:
         lease = held.lease
-        reconciled = not held.idempotency_key and lease.play_id == request.play_id
+        reconciled = lease.provisional and lease.play_id == request.play_id
         known = reconciled or held.idempotency_key == request.idempotency_key
         if not known or now >= lease.expires_at:
             continue
