@@ -11,14 +11,12 @@ that at any time.
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import msgspec
 
 from chassis.clock import Clock
 from chassis.contracts.wire import NOT_DECODED, Ans, Call, Req
-from chassis.deadline import HEADER as DEADLINE_HEADER
-from chassis.deadline import Deadline
 from chassis.discovery import Instance
 from chassis.discovery.balancer import Balancer
 from chassis.discovery.directory import Directory
@@ -32,17 +30,18 @@ from chassis.errors import (
     Retryable,
     StagedoorError,
 )
+from chassis.http import calls
 from chassis.http.api import Context, MethodNotAllowed
-from chassis.http.attempt import Attempt
+from chassis.http.call_attempt import CallAttempt
 from chassis.http.pool import Address, Pool
 from chassis.http.problems import UNTOLD, failure_from
-from chassis.identity import PASSPORT_HEADER
 from chassis.resilience import BreakerConfig, Policy, TimerWheel, policy
-from chassis.telemetry import TRACEPARENT, Telemetry, Trace
+from chassis.telemetry import Span, Telemetry, Trace
 
-ANSWER_LIMIT = 16 << 20
 _NOT_UNDERSTOOD = frozenset({"no_such_path", MethodNotAllowed.code, UNTOLD})
 _NOT_BELIEVED = 401
+_ROUTES_KEPT = 64
+_encode = msgspec.json.Encoder().encode
 
 
 class Peers:
@@ -143,8 +142,12 @@ class Peer(Generic[Req, Ans]):
         self._timeout_s = timeout_s
         self.balancer = balancer
         self._peers = peers
-        self._decoder = msgspec.json.Decoder(call.answer)
-        self._start_line = f"POST {call.path} HTTP/1.1\r\nhost: ".encode()
+        self._decode = msgspec.json.Decoder(call.answer).decode
+        self._directory = peers.directory
+        self._clock = peers.clock
+        self._monotonic = peers.clock.monotonic
+        self._routes: dict[str, _Route] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"Peer({self.command}, {self.policy!r})"
@@ -155,15 +158,11 @@ class Peer(Generic[Req, Ans]):
         Raises `PeerRefusal` (its own 4xx), a `Refusal` (ours, nothing was sent), or an
         `OriginFailure`.
         """
-        clock, telemetry = self._peers.clock, self._peers.telemetry
-        trace = context.trace.child(clock)
-        begun, outcome = clock.now(), "client_gone"
-        sent = _Sent(
-            msgspec.json.encode(request),
-            context.deadline.at_most(self._timeout_s),
-            trace,
-            context.passport_bytes,
-        )
+        telemetry = self._peers.telemetry
+        now, span_id = self._monotonic(), telemetry.identifiers.span_id()
+        begun, outcome = self._clock.now(), "client_gone"
+        until = min(context.deadline.at, now + self._timeout_s)
+        sent = _Sent(_encode(request), until, span_id, context)
         try:
             answer = await self.policy.call(self._attempts, sent, deadline=context.deadline)
             outcome = "success"
@@ -172,7 +171,10 @@ class Peer(Generic[Req, Ans]):
             outcome = failure.outcome
             raise
         finally:
-            telemetry.span(trace, self._span, begun, outcome)
+            lasted_s = self._monotonic() - now
+            telemetry.spans.add(
+                CallSpan(context.trace, span_id, self._span, begun, lasted_s, outcome)
+            )
 
     async def _attempts(self, sent: _Sent) -> Ans:
         first = self._pick(())
@@ -190,9 +192,8 @@ class Peer(Generic[Req, Ans]):
 
     def _pick(self, tried: tuple[str, ...]) -> Instance:
         """Another instance than those tried, unless there is no other."""
-        clock = self._peers.clock
-        instances = self._peers.directory.instances(self.call.service)
-        instance = self.balancer.pick(instances, clock.monotonic(), clock.random, tried)
+        instances = self._directory.instances(self.call.service)
+        instance = self.balancer.pick(instances, self._monotonic(), self._clock.random, tried)
         if instance is None:
             raise NoInstances(f"no instance of {self.call.service} is registered")
         return instance
@@ -200,11 +201,18 @@ class Peer(Generic[Req, Ans]):
     async def _attempt(self, instance: Instance, sent: _Sent) -> Ans:
         """One attempt, of which the balancer learns. One that is cancelled says nothing, unless it
         had at least half of the timeout: then the instance was too slow for whoever waited."""
-        clock = self._peers.clock
-        started, ok = clock.monotonic(), None
+        started, ok = self._monotonic(), None
         self.balancer.started(instance)
+        attempt: CallAttempt | None = None
         try:
-            answer = self._decode(await self._exchange(instance, sent))
+            route = self._routes.get(instance.id)
+            if route is None or route.instance is not instance:
+                route = self._route(instance)
+            pool = route.pool
+            attempt = CallAttempt(pool, pool.take() or await pool.connect())
+            loop = self._loop or self._running_loop()
+            body = await attempt.ask(self._written(route, sent), loop.create_future())
+            answer = self._read(attempt, body)
             ok = True
             return answer
         except RequestFailure:
@@ -214,46 +222,39 @@ class Peer(Generic[Req, Ans]):
             ok = False
             raise
         except asyncio.CancelledError:
-            ok = False if clock.monotonic() - started >= self._timeout_s / 2 else None
+            ok = False if self._monotonic() - started >= self._timeout_s / 2 else None
             raise
         finally:
-            now = clock.monotonic()
+            if attempt is not None:
+                attempt.leave()
+            now = self._monotonic()
             self.balancer.finished(instance, now - started, ok, now)
 
-    async def _exchange(self, instance: Instance, sent: _Sent) -> Attempt:
-        head = self._head(instance, sent)
-        pool = self._peers.pool(instance)
-        attempt = Attempt(pool, pool.take() or await pool.connect())
-        attempt.start(b"POST", head, sent.body)
-        try:
-            await attempt.collect(ANSWER_LIMIT)
-        except OriginReset as failure:
-            failure.kept = attempt.reused and not attempt.status
-            raise
-        finally:
-            attempt.leave()
-        return attempt
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Kept: asking asyncio for it costs a system call each time."""
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
-    def _head(self, instance: Instance, sent: _Sent) -> bytes:
-        parts = [
-            self._start_line,
-            instance.address.encode(),
-            b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(sent.body),
-            TRACEPARENT + b": " + sent.trace.header() + b"\r\n",
-        ]
-        timeout = sent.deadline.header()
-        if timeout is not None:
-            parts.append(DEADLINE_HEADER + b": " + timeout + b"\r\n")
-        if sent.passport:
-            parts.append(PASSPORT_HEADER + b": " + sent.passport + b"\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+    def _route(self, instance: Instance) -> _Route:
+        if len(self._routes) >= _ROUTES_KEPT:
+            self._routes.clear()
+        start = calls.call_start(self.call.path, instance.address)
+        route = self._routes[instance.id] = _Route(instance, self._peers.pool(instance), start)
+        return route
 
-    def _decode(self, answer: Attempt) -> Ans:
+    def _written(self, route: _Route, sent: _Sent) -> bytes:
+        left_ms = b"%d" % max(0, int((sent.until - self._monotonic()) * 1000))
+        context = sent.context
+        traceparent = context.trace.header_of(sent.span_id)
+        return calls.written_call(
+            route.start, sent.body, traceparent, left_ms, context.passport_bytes
+        )
+
+    def _read(self, answer: CallAttempt, body: bytes) -> Ans:
         if not 200 <= answer.status < 300:
-            raise self._refused(failure_from(answer.status, answer.headers, answer.body))
+            raise self._refused(failure_from(answer.status, answer.headers, body))
         try:
-            return self._decoder.decode(answer.body)
+            return self._decode(body)
         except NOT_DECODED as fault:
             raise OriginGarbled(f"{self.command} answered something else: {fault}") from None
 
@@ -269,10 +270,38 @@ class Peer(Generic[Req, Ans]):
         return failure
 
 
+class _Route(NamedTuple):
+    """How one instance is reached: its pool, and how calls to it begin."""
+
+    instance: Instance
+    pool: Pool
+    start: bytes
+
+
 class _Sent(NamedTuple):
-    """What every attempt of one call sends. `deadline` is when nobody waits any more."""
+    """What every attempt of one call sends. `until` is when nobody waits any more."""
 
     body: bytes
-    deadline: Deadline
-    trace: Trace
-    passport: bytes
+    until: float
+    span_id: str
+    context: Context
+
+
+class CallSpan(msgspec.Struct, frozen=True):
+    """A call that is over, as a span of the one who asked."""
+
+    parent: Trace
+    span_id: str
+    name: str
+    start: float
+    lasted_s: float
+    outcome: str
+
+    @property
+    def trace(self) -> Trace:
+        parent = self.parent
+        return Trace(parent.trace_id, self.span_id, parent.span_id, parent.sampled)
+
+    def as_dict(self, service: str) -> dict[str, Any]:
+        end = self.start + self.lasted_s
+        return Span(self.trace, self.name, self.start, end, self.outcome, {}).as_dict(service)

@@ -53,7 +53,11 @@ class Trace:
         return Trace(self.trace_id, clock.entropy(8).hex(), self.span_id, self.sampled)
 
     def header(self) -> bytes:
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}".encode()
+        return self.header_of(self.span_id)
+
+    def header_of(self, span_id: str) -> bytes:
+        """The traceparent of a span in this trace."""
+        return f"00-{self.trace_id}-{span_id}-{'01' if self.sampled else '00'}".encode()
 
     def __repr__(self) -> str:
         return f"Trace({self.header().decode()})"
@@ -77,7 +81,10 @@ class Identifiers:
 
     def child(self, parent: Trace) -> Trace:
         """A new span below `parent`."""
-        return Trace(parent.trace_id, self._draw(16), parent.span_id, parent.sampled)
+        return Trace(parent.trace_id, self.span_id(), parent.span_id, parent.sampled)
+
+    def span_id(self) -> str:
+        return self._draw(16)
 
     def _draw(self, size: int) -> str:
         at, end = self._at, self._at + size

@@ -27,7 +27,8 @@ from chassis.errors import (
     PeerRefusal,
 )
 from chassis.http.api import Context
-from chassis.http.peers import ANSWER_LIMIT, Peer, Peers
+from chassis.http.call_attempt import ANSWER_LIMIT
+from chassis.http.peers import Peer, Peers
 from chassis.resilience import BreakerConfig, TimerWheel
 from chassis.telemetry import Telemetry, Trace
 from tests.support.registry import free_port
