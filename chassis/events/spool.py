@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from chassis.clock import SYSTEM, Clock
+from chassis.clock import SYSTEM, Clock, Timer
 from chassis.contracts.events import CONTENT_TYPE, Envelope
 from chassis.deadline import Deadline
 from chassis.disk.commit import GroupCommit
@@ -28,7 +28,8 @@ _SEGMENT_BYTES = 8 << 20
 _UNWRITTEN_BYTES = 16 << 20
 _CHUNK_BYTES = 512 << 10
 _BATCH = 400  # about a millisecond of the loop's time
-_LINGER_S = 0.01  # so that events that come one by one share a delivery
+_GATHER_S = 0.05  # so that events that are offered one by one share an fsync
+_LINGER_S = 0.05  # so that events that come one by one share a delivery
 _BACKOFF_S = 0.05
 _BACKOFF_LIMIT_S = 2.0
 _HEADERS = (("content-type", CONTENT_TYPE.encode()),)
@@ -64,6 +65,8 @@ class Spool:
         self._writer: GroupCommit[bytes, None] = GroupCommit(
             f"spool {directory.name}", self._segments.write
         )
+        self._offers: list[bytes] = []
+        self._timer: Timer | None = None
         self._unwritten = 0
         self._running = False
         self._closed = False
@@ -90,15 +93,20 @@ class Spool:
         """Returns once all are on disk. `Shed` at the disk cap, `StoreUnavailable` when the disk
         refuses; then none was kept. A caller that is cancelled does not know."""
         if envelopes:
-            await self._submit(topic, envelopes)
+            data = self._take(topic, envelopes)
+            self._write_offered()
+            await asyncio.shield(self._write([data], len(envelopes)))
             self.acked += len(envelopes)
 
     def offer(self, topic: str, envelope: Envelope) -> bool:
-        """Spools without waiting; False when it had to be dropped already. Never raises for it."""
+        """Spools without waiting, together with what is offered within 50 ms; False when it had to
+        be dropped already. Never raises for it."""
         try:
-            self._submit(topic, (envelope,)).add_done_callback(_forget)
+            self._offers.append(self._take(topic, (envelope,)))
         except StagedoorError:
             return False
+        if self._timer is None:
+            self._timer = self._clock.call_later(_GATHER_S, self._write_offered)
         return True
 
     async def run(self) -> None:
@@ -114,6 +122,7 @@ class Spool:
 
     async def drain(self, deadline: Deadline) -> bool:
         """Waits for `run` to deliver everything; False when the deadline passes first."""
+        self._write_offered()
         timer = self._clock.call_later(_wait_s(deadline), self._progress.set)
         try:
             while (self.waiting or self._unwritten) and not deadline.expired():
@@ -127,43 +136,50 @@ class Spool:
         """Writes what was offered, then lets go of the folder. Stop `run` before."""
         if self._closed:
             return
+        self._write_offered()
         self._closed = True
         await self._writer.close()
         self._segments.close()
         self._lock.release()
 
-    def _submit(self, topic: str, envelopes: Sequence[Envelope]) -> asyncio.Future[None]:
-        count = len(envelopes)
-        self.offered += count
+    def _take(self, topic: str, envelopes: Sequence[Envelope]) -> bytes:
+        """What there is to write, for which there is room; its bytes count from here on."""
+        self.offered += len(envelopes)
         try:
+            if self._closed:
+                raise StoreUnavailable(f"the event spool {self._segments.folder} is closed")
             data = b"".join([_packed(topic, envelope) for envelope in envelopes])
             self._check_room(len(data))
-            written = self._writer.submit(data)
         except StagedoorError:
-            self.dropped += count
+            self.dropped += len(envelopes)
             raise
         self._unwritten += len(data)
-        return self._watched(written, count, len(data))
+        return data
 
-    def _watched(
-        self, written: asyncio.Future[None], count: int, size: int
-    ) -> asyncio.Future[None]:
-        """A future for the caller, who may cancel it; `written` keeps the books."""
-        answer: asyncio.Future[None] = written.get_loop().create_future()
+    def _write_offered(self) -> None:
+        """One write, and one fsync, for all that was offered since the last."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        offers, self._offers = self._offers, []
+        if offers:
+            self._write(offers, len(offers))
+
+    def _write(self, data: Sequence[bytes], count: int) -> asyncio.Future[None]:
+        """A future that the books are kept by: shield it from a caller that may cancel."""
+        size = sum(map(len, data))
 
         def settle(done: asyncio.Future[None]) -> None:
             self._unwritten -= size
-            fault = done.exception()
-            if fault is None:
+            if done.exception() is None:
                 self._note_written(count)
             else:
                 self.dropped += count
             self._progress.set()
-            if not answer.done():
-                answer.set_result(None) if fault is None else answer.set_exception(fault)
 
+        written = self._writer.submit(b"".join(data))
         written.add_done_callback(settle)
-        return answer
+        return written
 
     def _note_written(self, count: int) -> None:
         self.spooled += count
@@ -228,8 +244,3 @@ def _packed(topic: str, envelope: Envelope) -> bytes:
 
 def _wait_s(deadline: Deadline) -> float:
     return min(86400.0, max(0.0, deadline.remaining()))
-
-
-def _forget(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()

@@ -67,6 +67,36 @@ async def test_what_is_appended_reaches_the_log_in_order_and_then_the_disk_is_fr
     assert segments(tmp_path) == []
 
 
+async def test_what_is_offered_one_by_one_is_written_together_and_before_what_comes_later(
+    tmp_path: Path, log: ScriptedLog
+) -> None:
+    clock = ManualClock()
+    spool = Spool(tmp_path, log, clock)
+    for seq in range(3):
+        assert spool.offer("t", envelope(seq))
+    assert spool.waiting == 0 and spool.used_bytes > 0
+    await spool.append("t", [envelope(3)])
+    assert spool.waiting == 4
+    assert spool.offer("t", envelope(4))
+    await clock.advance(0.05)
+    await until(lambda: spool.waiting == 5)
+    async with running(spool):
+        await clock.advance(0.05)
+        await until(lambda: not spool.waiting)
+    assert [seq_of(message) for message in log.messages] == [0, 1, 2, 3, 4]
+    assert (spool.offered, spool.spooled, spool.dropped) == (5, 5, 0)
+    await spool.close()
+
+
+async def test_closing_writes_what_was_offered(tmp_path: Path, log: ScriptedLog) -> None:
+    first = Spool(tmp_path, log, ManualClock())
+    assert first.offer("t", envelope(1))
+    await first.close()
+    second = Spool(tmp_path, log)
+    assert second.waiting == 1
+    await second.close()
+
+
 async def test_what_was_not_delivered_is_delivered_by_the_next_process(
     tmp_path: Path, log: ScriptedLog
 ) -> None:
@@ -235,7 +265,7 @@ async def test_while_the_log_is_down_events_wait_and_tries_grow_rarer(
     async with running(spool):
         await fill(spool, 3)
         await until(lambda: spool.waiting == 3)
-        await clock.advance(0.01)
+        await clock.advance(0.05)
         await until(lambda: log.refused)
         assert str(spool.fault) == "the log is away"
         await clock.advance(60)
