@@ -21,6 +21,8 @@ T = TypeVar("T")
 Changed = tuple[T, list[LeaseChanged], list[LeaseChanged]]
 """A transition's result, the told changes that left the row, and the new ones."""
 
+GATHER_S = 0.05
+"""Changes that come one by one within it share an fsync of the spool."""
 RETRY_TELLING_S = 1.0
 SWEEP_EVERY_S = 15.0
 CLEAR_AFTER_S = 30.0
@@ -79,6 +81,7 @@ class Teller:
     async def run(self) -> None:
         while True:
             await self._wake.wait()
+            await self._clock.sleep(GATHER_S)
             self._wake.clear()
             try:
                 await self.flush()
