@@ -358,7 +358,13 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        _silence()
+        raise StagedoorError(f"standard output cannot be written: {fault.strerror}") from None
 
 
 def _quiet(text: str) -> None:
@@ -441,6 +447,7 @@ def _fail(message: str) -> SystemExit:
 
 def main() -> None:
     """The entry point: failures of our tree are one message, others keep their traceback."""
+    _fill_streams()
     try:
         app()
     except ConfigurationFault as fault:
@@ -451,7 +458,20 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
+
+
+def _fill_streams() -> None:
+    """Opens the standard streams that the caller has closed: otherwise a socket would take their
+    numbers, and the event loop would not let it go."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _silence() -> None:
+    """What is still to be written to standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

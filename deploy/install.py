@@ -16,7 +16,10 @@ COMMAND = """\
 #!/bin/sh
 '''exec' {python} "$0" "$@"
 ' '''
-from deploy.cli import main
+try:
+    from deploy.cli import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 main()
 """
