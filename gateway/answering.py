@@ -47,7 +47,10 @@ class Answering(Context):
         form = head.form
         if form is None:
             form = head.form = response.plain(head)
-        if not form or not self._is_plain() or not self._downstream.may_keep(now):
+        plain = form and self.is_11 and self.fields.keep_alive and self.method != b"HEAD"
+        ready = self.ready
+        edited = ready is None or ready.edits_answer
+        if not plain or edited or not self._downstream.may_keep(now):
             self._in_pieces(head, body)
             return
         self._keep = True
@@ -60,12 +63,6 @@ class Answering(Context):
         else:
             self._downstream.transport.writelines((form, body))
         self._end(now)
-
-    def _is_plain(self) -> bool:
-        """Whether this client gets the answer as most do."""
-        ready = self.ready
-        edited = ready is None or ready.edits_answer
-        return self.fields.keep_alive and self.is_11 and not edited and self.method != b"HEAD"
 
     def _in_pieces(self, head: Head, body: bytes) -> None:
         self.on_head(head.status, head.reason, list(head.headers))

@@ -90,7 +90,8 @@ class Attempting(Answering):
                 connection.abort()
             self._pool.give(connection)
         now = self._headed_at or self._gateway.monotonic()
-        origin.balancer.ended(standing, now - self._sent_at, verdict(status), now)
+        good = status not in GATEWAY_FAILURES if is_complete else verdict(status)
+        origin.balancer.ended(standing, now - self._sent_at, good, now)
         counter = origin.counters.get((self.attempts, status))
         if counter is None:
             counter = self._gateway.observer.attempt(origin, self.attempts, status)
@@ -136,9 +137,7 @@ class Attempting(Answering):
         return framed if self._more else framed + last_chunk(clean_trailers(self._trailers))
 
 
-def verdict(status: int | str) -> bool | None:
-    """Whether an attempt speaks for its instance: None says nothing either way, as where the
-    client left or broke a rule, or where we refused."""
-    if isinstance(status, int):
-        return status not in GATEWAY_FAILURES
-    return False if status.startswith("origin_") else None
+def verdict(outcome: int | str) -> bool | None:
+    """Whether an attempt cut short speaks for its instance: None says nothing either way, as where
+    the client left or broke a rule, or where we refused."""
+    return False if str(outcome).startswith("origin_") else None

@@ -87,9 +87,11 @@ class Exchange(Attempting):
         self._trailers = trailers
         self.bytes_in = len(body)
         self.started = gateway.monotonic()
-        gateway.in_flight.now += 1
+        in_flight = gateway.in_flight
+        in_flight.now += 1
         try:
-            gateway.in_flight.check()
+            if in_flight.now > in_flight.limit:
+                in_flight.check()
             self._route(gateway.serving)
         except Exception as failure:  # whatever a filter raises, the request is answered
             self.fail(failure)
@@ -152,7 +154,7 @@ class Exchange(Attempting):
         elif ready.inbound:
             self._run_inbound(ready)
         else:
-            self._endpoint(ready)
+            self._endpoint(ready, self.started)
 
     def _continue_trace(self, claimed: bytes) -> None:
         """Only a trusted proxy's trace is continued: anybody else's is kept as a link."""
@@ -189,19 +191,19 @@ class Exchange(Attempting):
         if waiting is not None:
             self._spawn(self._endpoint_after(waiting))
         elif not self.status:
-            self._endpoint(ready)
+            self._endpoint(ready, self.started)
 
     async def _endpoint_after(self, waiting: Awaitable[None]) -> None:
         await waiting
         if not self.status and self.ready is not None:
-            self._endpoint(self.ready)
+            self._endpoint(self.ready, self._gateway.monotonic())
 
-    def _endpoint(self, ready: ReadyRoute) -> None:
+    def _endpoint(self, ready: ReadyRoute, now: float) -> None:
         """The rule's action."""
         origin = ready.origin or ready.choose(self._gateway.clock.random)
         if origin is not None:
             self._head = upstream.head(self, ready)
-            self._attempt(origin, self._gateway.monotonic())
+            self._attempt(origin, now)
             return
         route = ready.route
         if route.reply is not None:

@@ -77,8 +77,11 @@ class Observer:
                     ready.counters[key] = counter
             counter.n += 1
             ready.duration.observe(lasted)
-        if exchange.outcome != "success" or self._sampled >= 1 or self._random() < self._sampled:
+        if exchange.outcome != "success" or (self._sampled and self._is_sampled()):
             self._tell(exchange, lasted)
+
+    def _is_sampled(self) -> bool:
+        return self._sampled >= 1 or self._random() < self._sampled
 
     def _count(self, route: str, method: bytes, status: int, outcome: str) -> None:
         self.requests.child(*_labels(route, method, status, outcome)).n += 1

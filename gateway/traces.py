@@ -3,6 +3,8 @@ finds everything."""
 
 from __future__ import annotations
 
+import struct
+
 from chassis.clock import Clock
 from chassis.telemetry import Trace
 
@@ -21,7 +23,7 @@ class Traces:
         """The 32 digits of a new trace's id and the 16 of its first span's."""
         if not self._stock:
             drawn = self._clock.entropy(_DRAWN * _DIGITS // 2).hex().encode()
-            self._stock = [drawn[at : at + _DIGITS] for at in range(0, len(drawn), _DIGITS)]
+            self._stock = list(struct.unpack(f"{_DIGITS}s" * _DRAWN, drawn))
         return self._stock.pop()
 
     def continued(self, claimed: bytes) -> Trace | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chassis.http.framing import CHUNKED, Headers
 from gateway import traces
-from gateway.edge.fields import Fields
+from gateway.edge.fields import Fields, written
 from gateway.ready import ReadyRoute
 
 if TYPE_CHECKING:
@@ -51,12 +51,8 @@ def _lines(fields: Fields, headers: Headers) -> bytes:
     if headers == pairs:
         return fields.lines
     if headers[: len(pairs)] == pairs:
-        return fields.lines + _written(headers[len(pairs) :])
-    return _written(headers)
-
-
-def _written(headers: Headers) -> bytes:
-    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        return fields.lines + written(headers[len(pairs) :])
+    return written(headers)
 
 
 def _edited(context: Context, ready: ReadyRoute, traced: bytes) -> bytes:
@@ -65,9 +61,9 @@ def _edited(context: Context, ready: ReadyRoute, traced: bytes) -> bytes:
     if route.host is not None:
         headers = [(name, route.host if name == b"host" else value) for name, value in headers]
     if not route.request_headers:
-        return _written(headers) + traced
+        return written(headers) + traced
     headers = route.request_headers.apply(headers + _pairs(traced))
-    return _written([pair for pair in headers if pair[0].lower() not in _FRAMING])
+    return written([pair for pair in headers if pair[0].lower() not in _FRAMING])
 
 
 def _pairs(lines: bytes) -> Headers:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -33,7 +34,8 @@ class BalancerConfig(Struct, frozen=True):
     panic_share: float = 0.5
 
 
-class Standing(Struct):
+@dataclass(slots=True)
+class Standing:
     """What is known of one instance: live, read by the admin pages.
 
     `weight_s` is its latency faded by the time without news, worked out again from `weight_until`.
@@ -56,6 +58,7 @@ class Balancer:
 
     def __init__(self, config: BalancerConfig | None = None) -> None:
         self.config = config or BalancerConfig()
+        self._decay_s = self.config.decay_s
         self._known: Sequence[Instance] = ()
         self._all: list[Standing] = []
         self._fit: list[Standing] = []
@@ -123,19 +126,29 @@ class Balancer:
             self.ended(standing, latency_s, ok, now)
 
     def ended(self, standing: Standing, latency_s: float, ok: bool | None, now: float) -> None:
-        """The same, of a standing that was chosen."""
+        """The same, of a standing that was chosen. No failure is quicker than what is known."""
         if standing.in_flight > 0:
             standing.in_flight -= 1
         if ok is None:
             return
+        mean = standing.latency_s
+        if latency_s < mean:
+            kept = math.exp((standing.seen - now) / self._decay_s) if ok else 1.0
+            latency_s += (mean - latency_s) * kept
+        standing.latency_s = latency_s
+        standing.seen = now
+        known = latency_s > _NO_LATENCY_YET_S
+        standing.weight_s = latency_s if known else _NO_LATENCY_YET_S
+        standing.weight_until = now + _FADE_EVERY_S
         if ok:
-            self._observe(standing, latency_s, now)
             standing.failures = 0
         else:
-            self._observe(standing, max(latency_s, standing.latency_s), now)
-            standing.failures += 1
-            if standing.failures >= self.config.eject_after and not standing.ejected:
-                self._eject(standing, now)
+            self._failed(standing, now)
+
+    def _failed(self, standing: Standing, now: float) -> None:
+        standing.failures += 1
+        if standing.failures >= self.config.eject_after and not standing.ejected:
+            self._eject(standing, now)
 
     def standings(self) -> Mapping[str, Standing]:
         """Every instance's standing by id."""
@@ -144,17 +157,6 @@ class Balancer:
     def _fade(self, standing: Standing, now: float) -> None:
         faded = standing.latency_s * math.exp((standing.seen - now) / self.config.decay_s)
         standing.weight_s = max(faded, _NO_LATENCY_YET_S)
-        standing.weight_until = now + _FADE_EVERY_S
-
-    def _observe(self, standing: Standing, latency_s: float, now: float) -> None:
-        mean = standing.latency_s
-        if latency_s < mean:
-            kept = math.exp((standing.seen - now) / self.config.decay_s)
-            latency_s += (mean - latency_s) * kept
-        standing.latency_s = latency_s
-        standing.seen = now
-        known = latency_s > _NO_LATENCY_YET_S
-        standing.weight_s = latency_s if known else _NO_LATENCY_YET_S
         standing.weight_until = now + _FADE_EVERY_S
 
     def _adopt(self, instances: Sequence[Instance]) -> None:

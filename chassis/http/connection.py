@@ -394,7 +394,11 @@ class Connection(asyncio.Protocol):
     def _end_known(self, whole: WholeReceiver, head: Head, body: bytes) -> None:
         """The parser has read the very same head before: it need not see this answer."""
         self._keeps = True
-        self._settle()
+        if self._sending or self._bulky or self._paused:
+            self._settle()
+        else:
+            self._receiver = NOBODY
+            self.reusable = True
         whole.on_whole(head, body)
 
     def _read_head(self, data: bytes, length: int) -> Head:

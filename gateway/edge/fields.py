@@ -49,6 +49,7 @@ LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | FORWARDING | OURS
 WATCHED = LEFT_OUT | READ
 
 _FAULT_MEMBER = b"fi"
+_UNDERSCORE = ord("_")
 _CONNECTION_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te", b"host"})
 _NEVER_TRAILERS = frozenset(
     {b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type"}
@@ -91,7 +92,7 @@ class Fields:
         self.authority = self._sort(fields, is_11)
         self.host = bare_host(self.authority)
         self.is_plain = self.keep_alive and not (self.length or self.expects or self.asks_upgrade)
-        self.lines = b"".join([b"%b: %b\r\n" % pair for pair in self.pairs])
+        self.lines = written(self.pairs)
 
     def __repr__(self) -> str:
         return f"Fields({len(self.pairs)}, host={self.host!r}, length={self.length})"
@@ -106,7 +107,7 @@ class Fields:
             name = pair[0]
             if name not in WATCHED:
                 kept.append(pair)
-                if b"_" in name:
+                if _UNDERSCORE in name:
                     has_underscore = True
             elif name == b"host":
                 if host is not None:
@@ -153,6 +154,9 @@ class Fields:
         self.length = CHUNKED
 
     def _note_connection(self, value: bytes, upgrade: bytes | None, is_11: bool) -> None:
+        if value == b"keep-alive":
+            self.keep_alive = True
+            return
         options = {option.strip(b" \t") for option in value.lower().split(b",")}
         if b"close" in options:
             self.keep_alive = False
@@ -188,8 +192,13 @@ class Fields:
         self.pairs = [
             pair
             for pair in self.pairs
-            if b"_" not in pair[0] or not _has_twin(pair[0].replace(b"_", b"-"), names)
+            if _UNDERSCORE not in pair[0] or not _has_twin(pair[0].replace(b"_", b"-"), names)
         ]
+
+
+def written(pairs: Headers) -> bytes:
+    """The fields as lines of a head, each ended."""
+    return b"\r\n".join(map(b": ".join, pairs)) + b"\r\n" if pairs else b""
 
 
 def _has_twin(twin: bytes, names: set[bytes]) -> bool:

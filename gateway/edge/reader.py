@@ -227,8 +227,7 @@ class Reader:
             raise TargetTooLong("the request target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        lines = self._lines if self.phase == HEAD else self.trailers
-        lines.append((name.lower(), value.rstrip(b" \t")))
+        self._lines.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         limits = self._limits
@@ -239,6 +238,7 @@ class Reader:
         check_method(method)
         self.fields = fields = Fields(self._lines, is_11)
         self.target = origin_form(method, self.target, fields.authority)
+        self._lines = self.trailers
         length = fields.length
         self._interrupted = fields.asks_upgrade and length != 0
         if length == CHUNKED:

@@ -122,27 +122,30 @@ class Table:
         exact = self.exact.get(path)
         if exact is not None and (found := _first(exact, view)):
             return found
-        segments = path.split(b"/")
-        if self.has_templates and (found := _template(self.root, segments, 1, view)):
-            return found
-        passed = self._walk(segments)
+        root = self.root
+        passed = [root]
+        if root.children or self.has_templates:
+            segments = path.split(b"/")
+            if self.has_templates and (found := _template(root, segments, 1, view)):
+                return found
+            passed = _walk(root, segments)
         for node in reversed(passed):
             for entry in node.prefixes:
                 if found := entry.always or entry.admits(view):
                     return found
         return _expression(passed, path, view) if self.has_regexes else None
 
-    def _walk(self, segments: list[bytes]) -> list[Node]:
-        """The nodes along the literal segments, as far as there are any."""
-        node = self.root
-        passed = [node]
-        for at in range(1, len(segments) if node.children else 0):
-            child = node.children.get(segments[at])
-            if child is None:
-                break
-            passed.append(child)
-            node = child
-        return passed
+
+def _walk(node: Node, segments: list[bytes]) -> list[Node]:
+    """The nodes along the literal segments, as far as there are any."""
+    passed = [node]
+    for at in range(1, len(segments)):
+        child = node.children.get(segments[at])
+        if child is None:
+            break
+        passed.append(child)
+        node = child
+    return passed
 
 
 def _template(node: Node, segments: list[bytes], at: int, view: View) -> Match | None:
