@@ -203,17 +203,22 @@ def _exit_with(zygote: int, work: Callable[[], None]) -> NoReturn:
     """Runs `work` in a fresh child of `zygote` and ends the process, whatever happens."""
     status = 1
     try:
+        status = _status_of(zygote, work)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _status_of(zygote: int, work: Callable[[], None]) -> int:
+    try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != zygote:
             raise SystemExit("the zygote was gone before this process began")
         work()
-        status = 0
     except BaseException as fault:
-        status = _report(fault)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        return _report(fault)
+    return 0
 
 
 def _run(module: Any, name: str) -> None:

@@ -67,3 +67,51 @@ def test_without_its_head_the_system_ends_and_can_be_started_again(
     assert done.returncode == 1 and "no system is running" in done.stderr
     with family(tmp_path) as again:
         assert again.supervisor != system.supervisor
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>&1 | true"], ids=["closed", "unread"])
+def test_it_runs_or_ends_as_a_whole_whatever_its_output_leads_to(
+    tmp_path: Path, streams: str
+) -> None:
+    home = tmp_path / "home"
+    command = f"{sys.executable} -m deploy.cli up --port 0 --registry-port 0 --admin-port 0"
+    shell = subprocess.Popen(
+        ["bash", "-c", f"{command} {streams}; echo over > {tmp_path / 'over'}"],
+        cwd=ROOT,
+        env={**os.environ, "STAGEDOOR_HOME": str(home)},
+    )
+    try:
+        eventually(lambda: ready(home) or (tmp_path / "over").exists(), within=40, what="either")
+        if ready(home):
+            assert stagedoor(home, "down").returncode == 0
+        eventually((tmp_path / "over").exists, within=40, what="the end")
+        assert stagedoor(home, "ps").returncode == 1
+        eventually(lambda: not of_home(home), within=5, what="the end of every process")
+    finally:
+        shell.kill()
+        shell.wait()
+        for pid in of_home(home):
+            os.kill(pid, signal.SIGKILL)
+
+
+def ready(home: Path) -> bool:
+    try:
+        state = json.loads((home / "run" / "state.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(state["status"] == "ready")
+
+
+def of_home(home: Path) -> list[int]:
+    """Every living Python process that was started for this state directory."""
+    mark = f"STAGEDOOR_HOME={home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = mark in (process / "environ").read_bytes().split(b"\0")
+            ours = b"deploy.cli" in (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marked and ours and alive(int(process.name)):
+            found.append(int(process.name))
+    return found
