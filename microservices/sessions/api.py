@@ -76,6 +76,8 @@ class SessionsApi:
 
     async def reconcile(self, request: Request, body: Reconcile) -> Nothing:
         """Takes in provisional leases that were granted while sessions was away."""
+        for lease in body.leases:
+            model.check_lease(lease)
         await asyncio.gather(*map(self._reconcile, body.leases))
         return Nothing()
 

@@ -84,13 +84,23 @@ class Slots(msgspec.Struct, frozen=True):
 
 def check(request: AcquireRequest) -> None:
     """Refuses what no caller of ours should send."""
-    for name in ("account_id", "profile_id", "device_id", "title_id", "play_id"):
-        if not 0 < len(getattr(request, name)) <= _MAXIMUM_NAME:
-            raise BadRequest(f"{name} must have 1 to {_MAXIMUM_NAME} characters")
+    _check_names(request, "account_id", "profile_id", "device_id", "title_id", "play_id")
     if len(request.idempotency_key) > _MAXIMUM_NAME:
         raise BadRequest(f"idempotency_key has more than {_MAXIMUM_NAME} characters")
     if not 1 <= request.max_streams <= _MAXIMUM_STREAMS:
         raise BadRequest(f"max_streams must be 1 to {_MAXIMUM_STREAMS}")
+
+
+def check_lease(lease: Lease) -> None:
+    """Refuses a provisional lease that nobody of ours could have granted."""
+    names = ("session_id", "account_id", "profile_id", "device_id", "title_id", "play_id")
+    _check_names(lease, *names)
+
+
+def _check_names(value: AcquireRequest | Lease, *names: str) -> None:
+    for name in names:
+        if not 0 < len(getattr(value, name)) <= _MAXIMUM_NAME:
+            raise BadRequest(f"{name} must have 1 to {_MAXIMUM_NAME} characters")
 
 
 def acquire(

@@ -64,3 +64,6 @@ def test_a_service_answers_whatever_its_document_allows(system: System, service:
         keeps_to_it()
         tried += 1
     assert tried
+    assert [one["starts"] for one in system.processes().values() if one["service"] == service] == [
+        1
+    ]

@@ -221,6 +221,14 @@ def test_senseless_requests_are_refused(field: str, value: Any) -> None:
         model.check(ask(**{field: value}))
 
 
+@pytest.mark.parametrize("field", ["session_id", "account_id", "device_id", "play_id"])
+def test_a_provisional_lease_of_nobody_is_refused(field: str) -> None:
+    model.check_lease(provisional())
+    for value in ("", "x" * 201):
+        with pytest.raises(BadRequest, match=field):
+            model.check_lease(provisional(**{field: value}))
+
+
 DEVICES = st.sampled_from(["tv", "phone", "tablet", "console", "browser"])
 
 
