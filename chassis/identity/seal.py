@@ -10,8 +10,8 @@ the named key and the purpose, so a value sealed for one purpose never opens for
 
 from __future__ import annotations
 
-import base64
 import binascii
+import hashlib
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +25,9 @@ from chassis.errors import ConfigurationFault, Unauthenticated
 T = TypeVar("T")
 
 MINIMUM_SECRET = 32
+_BLOCK = 64
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
 class Keyring(msgspec.Struct, frozen=True):
@@ -68,7 +71,7 @@ class Seal:
         self._secrets: Mapping[str, bytes] = {
             key_id: bytes.fromhex(secret) for key_id, secret in keyring.secrets.items()
         }
-        self._derived: dict[tuple[str, str], bytes] = {}
+        self._macs: dict[tuple[str, str], _Mac] = {}
         self._decoders: dict[type, msgspec.json.Decoder[Any]] = {}
 
     def seal(self, purpose: str, value: msgspec.Struct, *, ttl_s: float) -> str:
@@ -101,19 +104,38 @@ class Seal:
         return decoder
 
     def _mac(self, purpose: str, key_id: str, body: str) -> bytes:
-        derived = self._derived.get((purpose, key_id))
-        if derived is None:
+        mac = self._macs.get((purpose, key_id))
+        if mac is None:
             derived = hmac.digest(self._secrets[key_id], purpose.encode(), "sha256")
-            self._derived[purpose, key_id] = derived
-        return hmac.digest(derived, body.encode(), "sha256")
+            mac = self._macs[purpose, key_id] = _Mac(derived)
+        return mac.digest(body.encode())
+
+
+class _Mac:
+    """HMAC-SHA256 under one key (RFC 2104), whose two padded keys were hashed in advance: OpenSSL
+    looks its algorithms up anew for each `hmac.digest`, which costs five times the hashing."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(_BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def digest(self, text: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
 
 def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        padded = text.encode().translate(_FROM_URL) + b"=" * (-len(text) % 4)
+        return binascii.a2b_base64(padded, strict_mode=True)
     except (binascii.Error, ValueError):
         raise Unauthenticated("a sealed value is not base64url") from None

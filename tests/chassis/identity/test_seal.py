@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 from pathlib import Path
 
 import msgspec
@@ -120,3 +122,12 @@ def test_a_missing_passport_has_its_own_code() -> None:
     with pytest.raises(Unauthenticated) as caught:
         PassportVerifier(seal(), ManualClock()).verify(b"")
     assert caught.value.code == "passport_missing"
+
+
+@given(st.binary(max_size=200))
+def test_the_mac_is_the_standards_hmac_sha256(name: bytes) -> None:
+    token = seal().seal("pin", PinToken(account_id=name.hex(), profile_id="p"), ttl_s=5)
+    body, _, mac = token.rpartition(".")
+    derived = hmac.digest(bytes.fromhex(OLD["k1"]), b"pin", "sha256")
+    expected = base64.urlsafe_b64encode(hmac.digest(derived, body.encode(), "sha256"))
+    assert mac == expected.decode().rstrip("=")
