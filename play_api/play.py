@@ -108,6 +108,7 @@ class Play:
         self.licence: LicenceGrant | None = None
         self.ranking: Ranking | None = None
         self.up_next = UpNext()
+        self._quality: QualityPart | None = None
 
     def question(self, step: str) -> Any:
         """The request of `step`, or None when this Play does not need it.
@@ -276,6 +277,12 @@ class Play:
         raise Forbidden(f"this title may not be played: {denial}", code=denial or "not_entitled")
 
     def quality(self) -> QualityPart:
+        """What may be played, once the rights are known; three parts of a Play ask for it."""
+        if self._quality is None:
+            self._quality = self._capped()
+        return self._quality
+
+    def _capped(self) -> QualityPart:
         """The smallest cap of all wins; `limited_by` names it when it lowers the title's own."""
         device, limits = self.request.device, self.entitlement.limits
         heights: list[tuple[int, LimitedBy]] = [

@@ -28,7 +28,7 @@ from play_api.fallbacks import Fallbacks
 from play_api.plan import BUDGET_S, Step
 from play_api.play import MembershipInactive, Play
 from play_api.play_events import PlayEvents
-from play_api.run import run_plan
+from play_api.run import Course
 
 Ask = Callable[[Any, Context], Awaitable[Any]]
 Told = Callable[[str, str], None]
@@ -54,7 +54,7 @@ class Playback:
         on_fallback: Told,
         on_step: Callable[[str, float], None],
     ) -> None:
-        self._plan = plan
+        self._course = Course(plan)
         self._asks = asks
         self._give_back = give_back
         self._fallbacks = fallbacks
@@ -74,7 +74,7 @@ class Playback:
         context = Context(context.deadline.at_most(BUDGET_S), context.trace, context.passport_bytes)
         answered = False
         try:
-            await run_plan(self._plan, lambda step: self._step(step, play, context))
+            await self._course.run(lambda step: self._step(step, play, context))
             answer = play.answer()
             answered = True
         finally:

@@ -10,62 +10,78 @@ from play_api.plan import Step
 Do = Callable[[Step], Awaitable[None]]
 
 
+class Course:
+    """A plan in the form that it is run in. Make it once; runs share nothing else."""
+
+    def __init__(self, plan: Sequence[Step]) -> None:
+        self.size = len(plan)
+        self.first = tuple(step for step in plan if not step.needs)
+        self.needs = {step.name: len(step.needs) for step in plan}
+        self.needed_by = {
+            step.name: tuple(later for later in plan if step.name in later.needs) for step in plan
+        }
+
+    async def run(self, do: Do) -> None:
+        """Awaits `do` for each step. When one raises, or the caller is cancelled, the steps under
+        way are cancelled and awaited before this returns; then the first failure is raised."""
+        run = _Run(self, do)
+        try:
+            await run.finished
+        finally:
+            await run.stop()
+
+
 async def run_plan(plan: Sequence[Step], do: Do) -> None:
-    """Awaits `do` for each step. When one raises, or the caller is cancelled, the steps under way
-    are cancelled and awaited before this returns; then the first failure is raised."""
-    run = _Run(plan, do)
-    try:
-        await run.finished
-    finally:
-        await run.stop()
+    """Runs a plan once."""
+    await Course(plan).run(do)
 
 
 class _Run:
-    def __init__(self, plan: Sequence[Step], do: Do) -> None:
+    def __init__(self, course: Course, do: Do) -> None:
         self._do = do
-        self._unmet = {step.name: len(step.needs) for step in plan}
-        self._needed_by: dict[str, list[Step]] = {step.name: [] for step in plan}
-        self._left = len(plan)
-        self._running: set[asyncio.Task[None]] = set()
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for step in plan:
-            for need in step.needs:
-                self._needed_by[need].append(step)
-        for step in plan:
-            if not step.needs:
-                self._start(step)
+        self._needed_by = course.needed_by
+        self._unmet = course.needs.copy()
+        self._left = course.size
+        self._loop = asyncio.get_running_loop()
+        self.finished: asyncio.Future[None] = self._loop.create_future()
+        self._tasks = [self._loop.create_task(self._go(step)) for step in course.first]
 
-    def _start(self, step: Step) -> None:
-        task = asyncio.ensure_future(self._do(step))
-        self._running.add(task)
-        task.add_done_callback(lambda done: self._ended(step, done))
+    async def _go(self, step: Step | None) -> None:
+        """Does `step` and, in the same task, the first of those that it lets start."""
+        while step is not None:
+            try:
+                await self._do(step)
+            except asyncio.CancelledError:
+                self._fail(RuntimeError(f"the step {step.name} was cancelled"))
+                raise
+            except BaseException as failure:
+                self._fail(failure)
+                return
+            step = self._after(step)
 
-    def _ended(self, step: Step, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        failure = _failure(step, task)
-        if self.finished.done():
-            return
-        if failure is not None:
+    def _fail(self, failure: BaseException) -> None:
+        if not self.finished.done():
             self.finished.set_exception(failure)
-            return
+
+    def _after(self, step: Step) -> Step | None:
+        """Starts what only waited for `step`, all but the first, which it returns."""
         self._left -= 1
-        if not self._left:
+        if not self._left and not self.finished.done():
             self.finished.set_result(None)
+        following = None
         for later in self._needed_by[step.name]:
             self._unmet[later.name] -= 1
-            if not self._unmet[later.name]:
-                self._start(later)
+            if self._unmet[later.name] or self.finished.done():
+                continue
+            if following is None:
+                following = later
+            else:
+                self._tasks.append(self._loop.create_task(self._go(later)))
+        return following
 
     async def stop(self) -> None:
-        if not self._running:
-            return
-        for task in self._running:
+        under_way = [task for task in self._tasks if not task.done()]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-
-def _failure(step: Step, task: asyncio.Task[None]) -> BaseException | None:
-    """How a step failed. One that somebody else cancelled has: its run would wait for ever."""
-    if task.cancelled():
-        return RuntimeError(f"the step {step.name} was cancelled")
-    return task.exception()
+        if under_way:
+            await asyncio.gather(*under_way, return_exceptions=True)
