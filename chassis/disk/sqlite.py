@@ -21,6 +21,7 @@ _WRITE_WAIT_S = 10.0  # for another process's transaction, in a thread
 _READ_WAIT_S = 1.0  # inline; only recovery after a crash keeps a reader waiting
 _CHECKPOINT_PAGES = 4000
 _WAL_LIMIT_BYTES = 64 << 20
+_CACHE_KIB = 512  # a connection; what it forgets is in the system's page cache still
 
 _WHAT_TO_DO = {
     "SQLITE_FULL": "the disk is full: free some space",
@@ -55,6 +56,7 @@ def connect(path: Path, *, writes: bool, page_size: int = 4096) -> sqlite3.Conne
             check_same_thread=False,
         )
         connection.execute(f"PRAGMA page_size={page_size}")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
