@@ -12,7 +12,7 @@ from chassis.clock import Clock
 from chassis.errors import StoreUnavailable
 from chassis.storage import Tables
 from chassis.storage.generations import Follower, Generation, raise_generation
-from microservices.catalog.model import Catalogue, Episode, Title
+from microservices.catalog.model import Catalogue, Episode, Sharing, Title
 
 GENERATION = "catalog"
 ROWS = (Title, Episode, Generation)
@@ -46,7 +46,8 @@ class CatalogStore:
         return self._current.generation
 
     async def _load(self, generation: int) -> None:
-        titles = [title async for title in self._tables.scan(Title)]
+        sharing = Sharing()
+        titles = [sharing.share(title) async for title in self._tables.scan(Title)]
         episodes = [episode async for episode in self._tables.scan(Episode)]
         self._current = Catalogue(generation, titles, episodes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microservices.catalog.model.catalogue import Catalogue, detail
+from microservices.catalog.model.catalogue import Catalogue, Sharing, detail
 from microservices.catalog.model.films import Catalogued, Film, Note, titles_from
 from microservices.catalog.model.names import fold, mend, slug_of
 from microservices.catalog.model.titles import Episode, Title, derive
@@ -13,6 +13,7 @@ __all__ = [
     "Episode",
     "Film",
     "Note",
+    "Sharing",
     "Title",
     "derive",
     "detail",

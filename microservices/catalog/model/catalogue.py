@@ -1,9 +1,13 @@
-"""All titles at once, ready to be asked. Every answer is a look-up, or one pass over the names."""
+"""All titles at once, ready to be asked. Every answer is a look-up, or one pass over the names.
+
+Only the titles themselves are kept, and the names that searches compare: answers are made from
+them when they are asked for, which takes a microsecond each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -26,31 +30,17 @@ _ARTWORK_KINDS = ("poster", "backdrop")
 _SHARED = ("audio", "captions", "hdr", "codecs", "genre", "setting", "director")
 
 
-class _Listed(NamedTuple):
-    """A title as searches compare it: folded, in the order of votes."""
-
-    title_id: str
-    name: str
-    genre: str
-    maturity: int
-
-
-def _listed(title: Title) -> _Listed:
-    return _Listed(title.title_id, fold(title.name), title.genre.casefold(), int(title.maturity))
-
-
 class Catalogue:
     """One generation of all titles, ready to be asked. Never changes."""
 
     def __init__(self, generation: int, titles: Iterable[Title], episodes: Iterable[Episode]):
         self.generation = generation
-        ordered = sorted(_shared(titles), key=lambda title: (-title.votes, title.title_id))
+        ordered = sorted(titles, key=lambda title: (-title.votes, title.title_id))
+        self._ordered = ordered
+        self._names = [fold(title.name) for title in ordered]
         self._titles = {title.title_id: title for title in ordered}
-        self._summaries = {title.title_id: _summary(title) for title in ordered}
-        self._listed = [_listed(title) for title in ordered]
         self._series = _by_series(episodes)
         self._episodes = {e.episode_id: e for series in self._series.values() for e in series}
-        self._playables = {title.title_id: self._playable(title, None) for title in ordered}
 
     def __len__(self) -> int:
         return len(self._titles)
@@ -61,7 +51,7 @@ class Catalogue:
     @property
     def summaries(self) -> tuple[Summary, ...]:
         """Every title, most watched first."""
-        return tuple(self._summaries.values())
+        return tuple(map(_summary, self._ordered))
 
     def title(self, title_id: str) -> Title:
         title = self._titles.get(title_id)
@@ -75,8 +65,8 @@ class Catalogue:
             raise BadRequest("give exactly one of title_id and episode_id")
         if query.title_id is not None:
             title = self.title(query.title_id)
-            first = self._series.get(title.title_id, ())[:1]
-            return self._playable(title, first[0]) if first else self._playables[title.title_id]
+            series = self._series.get(title.title_id)
+            return self._playable(title, series[0] if series else None)
         episode = self._episode(query.episode_id or "")
         return self._playable(self.title(episode.title_id), episode)
 
@@ -108,28 +98,31 @@ class Catalogue:
         found = self._find(fold(words), genre, maturity)
         start = 0
         if after is not None:
-            if after not in found:
+            ids = [title.title_id for title in found]
+            if after not in ids:
                 raise BadRequest("this cursor is not of this list; begin again without one")
-            start = found.index(after) + 1
+            start = ids.index(after) + 1
         page = found[start : start + limit]
         more = start + limit < len(found)
         return TitlePage(
-            titles=tuple(self._summaries[title_id] for title_id in page),
+            titles=tuple(map(_summary, page)),
             total=len(found),
-            next=page[-1] if more else None,
+            next=page[-1].title_id if more else None,
         )
 
-    def _find(self, words: str, genre: str, maturity: Maturity) -> list[str]:
-        listed = self._listed
+    def _find(self, words: str, genre: str, maturity: Maturity) -> list[Title]:
+        titles, names = self._ordered, self._names
+        found: Iterable[int] = range(len(titles))
         if maturity < Maturity.ADULTS:
-            listed = [one for one in listed if one.maturity <= maturity]
+            found = [at for at in found if titles[at].maturity <= maturity]
         if genre:
-            listed = [one for one in listed if one.genre == genre.casefold()]
+            wanted = genre.casefold()
+            found = [at for at in found if titles[at].genre.casefold() == wanted]
         for word in words.split():
-            listed = [one for one in listed if word in one.name]
+            found = [at for at in found if word in names[at]]
         if words:
-            listed = sorted(listed, key=lambda one: not one.name.startswith(words))
-        return [one.title_id for one in listed]
+            found = sorted(found, key=lambda at: not names[at].startswith(words))
+        return [titles[at] for at in found]
 
     def _episode(self, episode_id: str, *, of: str | None = None) -> Episode:
         episode = self._episodes.get(episode_id)
@@ -157,13 +150,19 @@ class Catalogue:
         )
 
 
-def _shared(titles: Iterable[Title]) -> Iterable[Title]:
-    """The same titles, equal values one object each: thousands have the same tracks and genre."""
-    seen: dict[object, Any] = {}
-    for title in titles:
+class Sharing:
+    """Makes equal values one object: thousands of titles have the same tracks, genre or director.
+
+    To be applied while titles are read, so that what is not kept is gone before the next is there.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[object, Any] = {}
+
+    def share(self, title: Title) -> Title:
         values = {name: getattr(title, name) for name in _SHARED}
-        same = {name: seen.setdefault(value, value) for name, value in values.items()}
-        yield msgspec.structs.replace(title, **same)
+        same = {name: self._seen.setdefault(value, value) for name, value in values.items()}
+        return msgspec.structs.replace(title, **same)
 
 
 def _by_series(episodes: Iterable[Episode]) -> Mapping[str, tuple[Episode, ...]]:

@@ -14,7 +14,7 @@ UNCLASSIFIED = "Unclassified"
 _CREDITS_AT = 0.95
 
 
-class Title(msgspec.Struct, frozen=True, kw_only=True):
+class Title(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A film or a series as the catalogue keeps it. `released` is an ISO date."""
 
     key: ClassVar[Key] = Key("title", partition=("title_id",))
@@ -49,7 +49,7 @@ class Title(msgspec.Struct, frozen=True, kw_only=True):
         return self.minutes * 60_000
 
 
-class Episode(msgspec.Struct, frozen=True, kw_only=True):
+class Episode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An episode of a series, in the order of season and number."""
 
     key: ClassVar[Key] = Key("episode", partition=("title_id",), clustering=("season", "number"))
