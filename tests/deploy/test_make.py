@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,14 @@ def test_what_is_no_state_directory_is_kept(tmp_path: Path) -> None:
 
 def test_what_is_not_there_needs_no_removing(tmp_path: Path) -> None:
     assert clean_data(tmp_path / "nowhere").returncode == 0
+
+
+@pytest.mark.slow
+def test_an_environment_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    make = ["make", f"VENV={venv}", f"PYTHON={sys.executable}", "PIP=true", f"{venv}/.runtime"]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pip = subprocess.run([venv / "bin" / "python", "-m", "pip", "--version"], check=False)
+    assert pip.returncode == 0
