@@ -133,11 +133,11 @@ class Exchange(Attempting):
 
     def _route(self, serving: Serving) -> None:
         self._serving = serving
-        self.version = serving.snapshot.version
+        self.version = serving.version
         if self.target == b"*":
             self.reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
             return
-        match = serving.snapshot.match(self)
+        match = serving.match(self)
         if match is None:
             raise NoRoute("no rule matches this request")
         self.ready = ready = serving.ready(match.route)
@@ -177,7 +177,7 @@ class Exchange(Attempting):
     def _match_again(self) -> None:
         if self.claims is None:
             self.claims = {}
-        match: Match | None = self._serving.snapshot.match(self)
+        match: Match | None = self._serving.match(self)
         if match is None:
             raise NoRoute("no rule matches this request")
         assert self.ready is not None

@@ -92,6 +92,8 @@ class Serving:
 
     def __init__(self, snapshot: Snapshot, make: Callable[[Route, Snapshot], ReadyRoute]) -> None:
         self.snapshot = snapshot
+        self.version = snapshot.version
+        self.match = snapshot.match
         self._make = make
         self._ready: dict[str, ReadyRoute] = {}
 

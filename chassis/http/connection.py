@@ -234,11 +234,14 @@ class Connection(asyncio.Protocol):
         if self._receiver is NOBODY:
             self._close()
             return
-        if self._whole is not None and not self._fed:
+        whole = self._whole
+        if whole is not None and not self._fed:
             end = data.find(_HEAD_END) + len(_HEAD_END)
             known = None if self._head_only else self._heads.get(data[:end])
             if known is not None and known.length == len(data) - end:
-                self._end_known(self._whole, known, data[end:])
+                self._keeps = True  # the parser has read this head before: it need not again
+                self._settle()
+                whole.on_whole(known, data[end:])
                 return
             self._first = data
         self._fed += len(data)
@@ -390,16 +393,6 @@ class Connection(asyncio.Protocol):
         else:
             body, self._pieces = b"".join(self._pieces), []
             whole.on_whole(self._read_head(data, len(body)), body)
-
-    def _end_known(self, whole: WholeReceiver, head: Head, body: bytes) -> None:
-        """The parser has read the very same head before: it need not see this answer."""
-        self._keeps = True
-        if self._sending or self._bulky or self._paused:
-            self._settle()
-        else:
-            self._receiver = NOBODY
-            self.reusable = True
-        whole.on_whole(head, body)
 
     def _read_head(self, data: bytes, length: int) -> Head:
         """The head, remembered if `data` is all of the answer and nothing else."""

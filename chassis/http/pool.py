@@ -161,8 +161,9 @@ class Pool:
 
     def take(self) -> Connection | None:
         """An idle connection that can still be used, or None: then `await connect()`."""
+        now = self._clock.monotonic()
         while (connection := self._idle.top()) is not None:
-            idle_s = self._clock.monotonic() - connection.idle_since
+            idle_s = now - connection.idle_since
             if idle_s < self._probe_s or self._is_alive(connection, idle_s):
                 self.reused += 1
                 return connection
