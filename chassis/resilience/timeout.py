@@ -37,20 +37,22 @@ class TimeoutConfig(Struct, frozen=True):
             raise ConfigurationFault(["timeout_s must be above 0"], what="the timeout")
 
 
-class Expiry:
+class Expiry(Struct, eq=False):
     """A task's pending cancellation. Disarm it on every way out."""
 
-    __slots__ = ("armed", "fired", "requests", "task", "timer")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
-        self.requests = task.cancelling()
-        self.armed = True
-        self.fired = False
-        self.timer: Timer | None = None
+    task: asyncio.Task[Any]
+    requests: int
+    due: set[Expiry] | None = None
+    """What falls due with it: it leaves as soon as it is disarmed, so that its task's memory is
+    used again while it is still in the cache."""
+    armed: bool = True
+    fired: bool = False
+    timer: Timer | None = None
 
     def disarm(self) -> None:
         self.armed = False
+        if self.due is not None:
+            self.due.discard(self)
         if self.timer is not None:
             self.timer.cancel()
 
@@ -71,25 +73,33 @@ class TimerWheel:
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self._monotonic = clock.monotonic
-        self._ticks: dict[int, list[Expiry]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticks: dict[int, set[Expiry]] = {}
         self._next = 0
         self._timer: Timer | None = None
 
     def arm(self, seconds: float, now: float) -> Expiry:
         """Cancels the running task in `seconds` from `now`, unless disarmed before."""
-        expiry = Expiry(current_task())  # type: ignore[arg-type]  # only called inside tasks
+        task = current_task(self._loop or self._running_loop())
+        assert task is not None
         if seconds < _PRECISE_BELOW_S:
+            expiry = Expiry(task, task.cancelling())
             expiry.timer = self._clock.call_later(seconds, expiry.fire)
             return expiry
         tick = int((now + seconds) / _TICK_S) + 1
         due = self._ticks.get(tick)
-        if due is not None:
-            due.append(expiry)
-            return expiry
-        self._ticks[tick] = [expiry]
-        if self._timer is None or tick < self._next:
-            self._sleep_until(tick, now)
+        if due is None:
+            due = self._ticks[tick] = set()
+            if self._timer is None or tick < self._next:
+                self._sleep_until(tick, now)
+        expiry = Expiry(task, task.cancelling(), due)
+        due.add(expiry)
         return expiry
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Kept: asking asyncio for it costs a system call each time."""
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _sleep_until(self, tick: int, now: float) -> None:
         if self._timer is not None:
@@ -101,7 +111,7 @@ class TimerWheel:
         now = self._monotonic()
         present = int(now / _TICK_S + 1e-6)
         for tick in sorted(tick for tick in self._ticks if tick <= present):
-            for expiry in self._ticks.pop(tick):
+            for expiry in list(self._ticks.pop(tick)):
                 expiry.fire()
         self._timer = None
         if self._ticks:
