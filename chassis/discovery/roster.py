@@ -49,7 +49,7 @@ class Roster:
         """Takes the registry's answer; True when the believed list changed."""
         answer = tuple(sorted(instances, key=lambda instance: instance.id))
         returned = self._lost and self.answered
-        vanished = bool(self.instances) and not answer and now >= self._doubt_until
+        vanished = bool(self.instances) and bool(self._answer) and not answer
         if returned or vanished:
             self._doubt_until = now + self.config.grace_s
         self._lost, self.answered = False, True

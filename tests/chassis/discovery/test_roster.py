@@ -116,6 +116,17 @@ def test_flapping_is_damped_to_a_swap_a_second_and_the_last_answer_wins():
     assert ids(roster) == "ab"
 
 
+def test_who_comes_back_and_vanishes_again_has_a_grace_of_its_own():
+    roster = following("a")
+    roster.answer([], 1.0)
+    roster.answer(some("a"), 2.0)
+    roster.answer([], 10.0)
+    roster.reconsider(11.5)
+    assert ids(roster) == "a"
+    roster.reconsider(20.5)
+    assert ids(roster) == ""
+
+
 def test_repr_tells_the_state():
     assert repr(following("a", "b")) == "Roster(following, 2 instances)"
 
