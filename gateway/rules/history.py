@@ -69,10 +69,11 @@ class History:
         self._folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(source).hexdigest()
         while True:
+            # Listed before looking: what another process adds in between is met in `_create`.
+            number = max(self._numbers(), default=0) + 1
             newest = self.latest()
             if newest is not None and newest.content_hash == digest:
                 return newest
-            number = max(self._numbers(), default=0) + 1
             version = Version(number, digest, self._clock.now(), author, why, source.decode())
             if self._create(version):
                 self._forget()

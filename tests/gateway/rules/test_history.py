@@ -74,3 +74,18 @@ def test_several_processes_never_share_a_version(tmp_path):
         worker.join(30)
         assert worker.exitcode == 0
     assert [v.version for v in History(tmp_path, SYSTEM).versions()] == list(range(20, 0, -1))
+
+
+def test_a_version_recorded_in_between_is_the_one_that_both_have(tmp_path):
+    class Overtaken(History):
+        by = None
+
+        def latest(self):
+            found = super().latest()
+            if self.by is None:
+                self.by = History(tmp_path, ManualClock()).record(b"one", author="other", why="")
+            return found
+
+    overtaken = Overtaken(tmp_path, ManualClock())
+    assert overtaken.record(b"one", author="me", why="") == overtaken.by
+    assert len(overtaken.versions()) == 1
