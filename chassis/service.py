@@ -147,11 +147,17 @@ def run(name: str, build: Build, environ: Mapping[str, str]) -> None:
 
 
 async def serve(name: str, build: Build, settings: ProcessSettings, clock: Clock = SYSTEM) -> None:
-    """Runs one service until SIGTERM or SIGINT; returns when it has drained.
+    """`live` until SIGTERM or SIGINT."""
+    await live(name, build, settings, clock, _stop_on_signals())
+
+
+async def live(
+    name: str, build: Build, settings: ProcessSettings, clock: Clock, stopping: asyncio.Event
+) -> None:
+    """Runs one service until `stopping` is set; returns when it has drained.
 
     Raises what a background function ended with, after draining as well.
     """
-    stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         traffic = stack.enter_context(bind(settings.host, settings.port))
         admin = stack.enter_context(bind(settings.host, settings.admin_port))

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 from chassis.clock import SYSTEM
 from deploy.processes import fleet
+from deploy.rehearsal import rehearse
 
 PRELOADED = (
     "asyncio",
@@ -34,6 +35,7 @@ PRELOADED = (
     "uvicorn.protocols.http.httptools_impl",
     "sqlite3",
     "encodings.idna",
+    "cryptography.hazmat.backends.openssl.backend",
     "chassis.service",
     "chassis.discovery.consul",
     "chassis.events.embedded",
@@ -66,7 +68,8 @@ def lead(supervise: Callable[[socket.socket], None]) -> int:
 
 
 def preload() -> None:
-    """Imports what all processes share, and keeps it out of every later garbage collection.
+    """Imports and rehearses what all processes share, and keeps it out of every later garbage
+    collection.
 
     glibc is told to keep one arena, and to give large blocks back when they are freed: one hash of
     a password would otherwise leave 19 MB behind for good.
@@ -77,6 +80,7 @@ def preload() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
     for module in PRELOADED:
         importlib.import_module(module)
+    rehearse()
     gc.collect()
     gc.freeze()
 
