@@ -47,7 +47,7 @@ class Answering(Context):
         form = head.form
         if form is None:
             form = head.form = response.plain(head)
-        plain = form and self.is_11 and self.fields.keep_alive and self.method != b"HEAD"
+        plain = form and self.is_11 and self.fields.keep_alive
         ready = self.ready
         edited = ready is None or ready.edits_answer
         if not plain or edited or not self._downstream.may_keep(now):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chassis.http.framing import CHUNKED, Headers
 from gateway import traces
-from gateway.edge.fields import Fields, written
+from gateway.edge.fields import Fields, read, written
 from gateway.ready import ReadyRoute
 
 if TYPE_CHECKING:
@@ -62,14 +62,8 @@ def _edited(context: Context, ready: ReadyRoute, traced: bytes) -> bytes:
         headers = [(name, route.host if name == b"host" else value) for name, value in headers]
     if not route.request_headers:
         return written(headers) + traced
-    headers = route.request_headers.apply(headers + _pairs(traced))
+    headers = route.request_headers.apply(headers + read(traced))
     return written([pair for pair in headers if pair[0].lower() not in _FRAMING])
-
-
-def _pairs(lines: bytes) -> Headers:
-    """Lines of ours as fields again."""
-    halves = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
-    return [(name, value) for name, _, value in halves]
 
 
 def _target(context: Context, ready: ReadyRoute) -> bytes:

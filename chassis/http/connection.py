@@ -398,8 +398,7 @@ class Connection(asyncio.Protocol):
         """The head, remembered if `data` is all of the answer and nothing else."""
         head = Head(self._status, self._reason, self._final, length)
         first, self._first = self._first, b""
-        plain = self._keeps and not self._doubtful and not self._head_only
-        if plain and self._coding is None and data is first:
+        if data is first and self._keeps and not self._head_only:
             end = data.find(_HEAD_END) + len(_HEAD_END)
             if len(data) == end + length:
                 self._heads.keep(data[:end], head)

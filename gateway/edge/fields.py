@@ -67,6 +67,7 @@ class Fields:
     """
 
     __slots__ = (
+        "_pairs",
         "asks_upgrade",
         "authority",
         "claimed_trace",
@@ -77,9 +78,10 @@ class Fields:
         "keep_alive",
         "length",
         "lines",
-        "pairs",
         "upgrade",
     )
+
+    _pairs: Headers
 
     def __init__(self, fields: Headers, is_11: bool) -> None:
         self.length = 0
@@ -92,10 +94,20 @@ class Fields:
         self.authority = self._sort(fields, is_11)
         self.host = bare_host(self.authority)
         self.is_plain = self.keep_alive and not (self.length or self.expects or self.asks_upgrade)
-        self.lines = written(self.pairs)
+        self.lines = written(self._pairs)
 
     def __repr__(self) -> str:
         return f"Fields({len(self.pairs)}, host={self.host!r}, length={self.length})"
+
+    @property
+    def pairs(self) -> Headers:
+        if not self._pairs:
+            self._pairs = read(self.lines)
+        return self._pairs
+
+    def shrink(self) -> None:
+        """Keeps only the lines, for as long as nobody asks for the pairs."""
+        self._pairs = []
 
     def _sort(self, fields: Headers, is_11: bool) -> bytes:
         """Sorts the fields; gives the Host value."""
@@ -118,7 +130,7 @@ class Fields:
                 noted.append(pair)
         if host is None:
             raise BadRequest("there is no Host field", code="host")
-        self.pairs = kept
+        self._pairs = kept
         if noted:
             self._note(noted, is_11)
         if has_underscore:
@@ -168,7 +180,7 @@ class Fields:
                 self.upgrade = upgrade
         named = options - _CONNECTION_OPTIONS
         if named:
-            self.pairs = [pair for pair in self.pairs if pair[0] not in named]
+            self._pairs = [pair for pair in self._pairs if pair[0] not in named]
 
     def _note_expectation(self, value: bytes, is_11: bool) -> None:
         if value.lower() != b"100-continue":
@@ -184,14 +196,14 @@ class Fields:
             if member and member.partition(b"=")[0].strip() != _FAULT_MEMBER
         ]
         if kept:
-            self.pairs.append((b"baggage", b",".join(kept)))
+            self._pairs.append((b"baggage", b",".join(kept)))
 
     def _drop_twins(self) -> None:
         """Drops `a_b` where `a-b` exists or is ours: to CGI-like servers they are one name."""
-        names = {name for name, _ in self.pairs}
-        self.pairs = [
+        names = {name for name, _ in self._pairs}
+        self._pairs = [
             pair
-            for pair in self.pairs
+            for pair in self._pairs
             if _UNDERSCORE not in pair[0] or not _has_twin(pair[0].replace(b"_", b"-"), names)
         ]
 
@@ -199,6 +211,12 @@ class Fields:
 def written(pairs: Headers) -> bytes:
     """The fields as lines of a head, each ended."""
     return b"\r\n".join(map(b": ".join, pairs)) + b"\r\n" if pairs else b""
+
+
+def read(lines: bytes) -> Headers:
+    """The reverse of `written`."""
+    parts = [line.partition(b": ") for line in lines.split(b"\r\n")]
+    return [(name, value) for name, _, value in parts[:-1]]
 
 
 def _has_twin(twin: bytes, names: set[bytes]) -> bool:

@@ -36,7 +36,7 @@ look-ups would be a tenth of the whole cost of a request."""
 PHASES = ("START", "HEAD", "BODY", "CHUNKS", "READ")
 
 _METHOD_MAXIMUM = 32
-_BLOCK_MAXIMUM = 4_096
+_BLOCK_MAXIMUM = 2_048
 _CR = 13
 _REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-\"$-~]*) HTTP/1\.1\r\n")
 
@@ -183,9 +183,10 @@ class Reader:
     def _remember(self, data: bytes) -> None:
         """`data` was a request and nothing else; one without a body ends with its fields."""
         block = data[data.find(b"\r\n") + 2 :]
-        if self.is_11 and self.fields.is_plain and len(block) <= _BLOCK_MAXIMUM:
+        if self.fields.is_plain and len(block) <= _BLOCK_MAXIMUM:
             self._block = block
             self._known = self.fields
+            self.fields.shrink()
 
     def _after_error(self, piece: bytes, error: HttpParserError) -> None:
         """Everything is refused but a method that the parser does not know, and we need not.

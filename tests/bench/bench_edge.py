@@ -26,6 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ import httptools
 from chassis.http.connection import Connection
 from gateway import app
 from gateway.edge.connection import EdgeConnection
+from gateway.edge.limits import Limits
 from gateway.settings import Settings
 
 CONNECTIONS = 64
 COUNTED = 640
+LIMITS = Limits(requests=10**9)
 LINE = b"GET /v1/titles/tt0083658 HTTP/1.1\r\n"
 HOST = b"Host: a.example\r\n"
 BROWSER = (
@@ -135,39 +138,42 @@ class Down:
         self.up.transport.write(head)
 
 
-Bytes = Iterator[tuple[bytes, bytes]]
-"""A request and its answer, time after time."""
+@dataclass
+class Traffic:
+    """Requests and their answers, time after time."""
+
+    requests: Iterator[bytes]
+    answers: Iterator[bytes]
 
 
-def traffic(block: bytes, *, fresh: bool = False) -> Bytes:
+def traffic(block: bytes, *, fresh: bool = False) -> Traffic:
     kinds = range(1_000, 5_000) if fresh else (1_000,)
-    made = [(LINE + (block % n if b"%" in block else block) + b"\r\n", ANSWER % n) for n in kinds]
-    return itertools.cycle(made)
+    requests = [LINE + (block % kind if b"%" in block else block) + b"\r\n" for kind in kinds]
+    return Traffic(itertools.cycle(requests), itertools.cycle([ANSWER % kind for kind in kinds]))
 
 
-def bare(bytes_: Bytes) -> Play:
+def bare(traffic: Traffic) -> Play:
     ups = [Up() for _ in range(CONNECTIONS)]
     downs = [Down(up) for up in ups]
 
     def play(count: int) -> None:
         for _ in range(count // CONNECTIONS):
-            request, answer = next(bytes_)
             for down in downs:
-                down.data_received(request)
+                down.data_received(next(traffic.requests))
             for up in ups:
-                up.data_received(answer)
+                up.data_received(next(traffic.answers))
 
     return play
 
 
-async def gateway(bytes_: Bytes, folder: Path, stack: AsyncExitStack) -> Play:
+async def gateway(traffic: Traffic, folder: Path, stack: AsyncExitStack) -> Play:
     """One rule, no authentication, a static instance whose pool is full of connections."""
     folder.mkdir()
     rules = folder / "rules.yaml"
     rules.write_text(
         "clusters: {up: {instances: ['127.0.0.1:1']}}\nrules: [{name: a, forward: up}]"
     )
-    worker = await app.build(Settings(rules=rules, home=folder, log_successes=0))
+    worker = await app.build(Settings(rules=rules, home=folder, log_successes=0, limits=LIMITS))
     stack.push_async_callback(worker.close)
     await worker.live.start()
     worker.gateway.adopt(worker.live.snapshot)
@@ -179,16 +185,17 @@ async def gateway(bytes_: Bytes, folder: Path, stack: AsyncExitStack) -> Play:
         connection = Connection(pool._heads)
         connection.connection_made(Wire(1))  # type: ignore[arg-type]
         pool.give(pool._own(connection))
+        connection.uses_limit = sys.maxsize
         down.connection_made(Wire(1024 + number))  # type: ignore[arg-type]
 
     def play(count: int) -> None:
         """A request on each connection, then each one's answer, so that 64 are in flight."""
         for _ in range(count // CONNECTIONS):
-            request, answer = next(bytes_)
             for down in downs:
-                down.data_received(request)
+                down.data_received(next(traffic.requests))
             for down in downs:
-                down.exchange._connection.data_received(answer)  # type: ignore[union-attr]
+                link = down.exchange._connection  # type: ignore[union-attr]
+                link.data_received(next(traffic.answers))
 
     play(CONNECTIONS)
     assert all(down.transport.written[-1].endswith(BODY) for down in downs)  # type: ignore[attr-defined]

@@ -131,6 +131,11 @@ class Raw:
         head = await self.head()
         return head, await self.body(head)
 
+    async def exactly(self, size: int) -> bytes:
+        """The next bytes."""
+        async with asyncio.timeout(5):
+            return await self.reader.readexactly(size)
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection."""
         async with asyncio.timeout(5):

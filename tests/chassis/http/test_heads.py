@@ -129,6 +129,18 @@ def test_a_head_that_is_garbled_is_garbled_again() -> None:
         assert OriginGarbled in link.ask(b"GET", [ANSWERS[15]])
 
 
+def test_a_body_behind_a_known_head_is_no_answer_to_head() -> None:
+    link = Link(Heads())
+    link.ask(b"GET", [OK])
+    assert link.ask(b"HEAD", [OK]) == Link(None).ask(b"HEAD", [OK])
+
+
+def test_the_second_half_of_a_head_is_not_a_head() -> None:
+    link = Link(Heads())
+    link.ask(b"GET", [OK[:3], OK[3:]])
+    assert OriginGarbled in link.ask(b"GET", [OK[3:]])
+
+
 def test_many_and_long_heads_are_forgotten() -> None:
     heads = Heads()
     for number in range(KEPT + 1):
