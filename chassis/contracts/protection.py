@@ -6,11 +6,12 @@ nothing more. Key ids are no secret: manifest and licence compute them alike, wi
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 from chassis.contracts.common import Drm
 
-_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "https://stagedoor.example/keys")
+_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "https://stagedoor.example/keys").bytes
 _TIERS = (("sd", 0), ("hd", 576), ("fhd", 720), ("uhd", 1080))  # each begins above so many lines
 TIERS = tuple(name for name, _ in _TIERS)
 
@@ -26,8 +27,15 @@ _HDCP_FOR_UHD = 2.2
 
 
 def key_id(title_id: str, tier: str) -> str:
-    """The id of a title's content key of one tier: 32 hex digits, the same for ever."""
-    return uuid.uuid5(_KEYS, f"{title_id}/{tier}").hex
+    """The id of a title's content key of one tier: 32 hex digits, the same for ever.
+
+    A UUID of version 5 (RFC 9562), made without the `UUID` object around it, which costs five
+    times as much.
+    """
+    raw = bytearray(hashlib.sha1(_KEYS + f"{title_id}/{tier}".encode()).digest()[:16])
+    raw[6] = raw[6] & 0x0F | 0x50
+    raw[8] = raw[8] & 0x3F | 0x80
+    return raw.hex()
 
 
 def tier_of(height: int) -> str:

@@ -65,9 +65,9 @@ def _check(request: ManifestRequest) -> None:
         raise BadRequest("title_id may hold letters, digits, dots, dashes and underscores")
     if request.duration_ms <= 0:
         raise BadRequest("duration_ms must be positive")
-    for track in (*request.audio, *request.captions):
-        if not _LANGUAGE.match(track.language) or not _SAFE.match(track.role):
-            raise BadRequest(f"track {track.language!r} {track.role!r} is no language and role")
+    for language, role in {(one.language, one.role) for one in request.audio + request.captions}:
+        if not _LANGUAGE.match(language) or not _SAFE.match(role):
+            raise BadRequest(f"track {language!r} {role!r} is no language and role")
     if request.protected and request.drm_system not in SYSTEMS:
         raise Unprocessable(
             "this title is protected and the device has no DRM system", code="device_unsupported"

@@ -9,6 +9,7 @@ slow line is no reason to play nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from chassis.contracts.protection import tier_of
@@ -93,29 +94,35 @@ class Rendition(NamedTuple):
 
 def renditions(claims: ManifestClaims) -> tuple[Rendition, ...]:
     """The video renditions under all caps, lowest first; `Unprocessable` when there is none."""
-    audio = max((audio_kbps(track) for track in claims.audio), default=0)
-    coded = [one for name in claims.codecs if name in CODECS for one in _coded(name, claims)]
-    coded.sort(key=lambda one: (one.height, one.kbps))
+    audio = max(map(audio_kbps, claims.audio), default=0)
+    coded = _all_coded(claims.codecs, claims.max_height, "hdr10" in claims.hdr)
     if not coded:
         raise Unprocessable(
             f"no rendition has {claims.max_height} lines or fewer in"
             f" {', '.join(claims.codecs) or 'no codec'}; there are {', '.join(CODECS)}",
             code="device_unsupported",
         )
-    fitting = [one for one in coded if one.kbps + audio <= claims.max_kbps]
-    return tuple(fitting or coded[:1])
+    fitting = tuple([one for one in coded if one.kbps + audio <= claims.max_kbps])
+    return fitting or coded[:1]
 
 
-def _coded(name: str, claims: ManifestClaims) -> Iterable[Rendition]:
+@lru_cache(maxsize=256)  # few devices differ in these three, and every Play asks
+def _all_coded(codecs: tuple[str, ...], max_height: int, hdr10: bool) -> tuple[Rendition, ...]:
+    known = [name for name in codecs if name in CODECS]
+    coded = [one for name in known for one in _coded(name, max_height, hdr10)]
+    return tuple(sorted(coded, key=lambda one: (one.height, one.kbps)))
+
+
+def _coded(name: str, max_height: int, hdr10: bool) -> Iterable[Rendition]:
     codec = CODECS[name]
-    height = min(claims.max_height, codec.highest)
+    height = min(max_height, codec.highest)
     for at, rung in enumerate(LADDER):
         if rung.height > height:
             return
         kbps = round(rung.kbps * codec.share)
         shown = f"{name}-{rung.height}"
         yield Rendition(shown, name, codec.strings[at], rung.height, rung.width, kbps, False)
-        if codec.hdr and "hdr10" in claims.hdr:
+        if codec.hdr and hdr10:
             kbps = round(kbps * _HDR_SHARE)
             shown, codecs = f"{shown}-hdr", codec.hdr[at]
             yield Rendition(shown, name, codecs, rung.height, rung.width, kbps, True)
