@@ -12,7 +12,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     flush_s: float = 0.2
     flush_rows: int = 5_000
-    cached_rows: int = 50_000
+    cached_rows: int = 10_000
     half_life_s: float = 6 * 3600.0
     roll_s: float = 5.0
     roll_bytes: int = 64 << 20

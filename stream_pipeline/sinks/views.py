@@ -40,7 +40,7 @@ class ViewSink:
         *,
         flush_s: float = 0.2,
         flush_rows: int = 5_000,
-        cached_rows: int = 50_000,
+        cached_rows: int = 10_000,
         half_life_s: float = HALF_LIFE_S,
     ) -> None:
         self._tables = tables
