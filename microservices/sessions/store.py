@@ -30,6 +30,8 @@ CLEAR_AFTER_S = 30.0
 RETELL_AFTER_S = 120.0
 """A change that is still untold after so long was left by a process that is gone."""
 
+ACCOUNTS_KEPT = 1_000
+
 _SOURCE = "/sessions"
 _TOGETHER = 64
 
@@ -109,7 +111,7 @@ class LeaseStore:
 
     def __init__(self, tables: Tables, teller: Teller, clock: Clock, policy: LeasePolicy) -> None:
         self._tables = tables
-        self._rewriter = Rewriter(tables)
+        self._rewriter = Rewriter(tables, kept=ACCOUNTS_KEPT)
         self._teller = teller
         self._clock = clock
         self.policy = policy
