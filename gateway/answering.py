@@ -25,8 +25,6 @@ from gateway.reasons import reason
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
-_ONE_WRITE = 16 * 1024
-
 
 class Answering(Context):
     """Receives an answer; what becomes of a failed attempt is the next layer's business."""
@@ -58,10 +56,7 @@ class Answering(Context):
         if status >= 400:
             self.outcome = outcome_of(status)
         self.bytes_out = len(body)
-        if len(body) <= _ONE_WRITE:
-            self._downstream.transport.write(form + body)
-        else:
-            self._downstream.transport.writelines((form, body))
+        self._downstream.write_soon(form + body)
         self._end(now)
 
     def _in_pieces(self, head: Head, body: bytes) -> None:
@@ -76,7 +71,7 @@ class Answering(Context):
         if self.is_11 and not self.status:
             kept, _ = response.travelling(headers)
             lines = response.interim(status, reason(status), kept)
-            self._downstream.transport.write(lines)
+            self._downstream.write(lines)
 
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
         self._headed_at = self._gateway.monotonic()
@@ -103,7 +98,7 @@ class Answering(Context):
         self._framing = framed
         may_keep = self.fields.keep_alive and framed is not Framing.CLOSE
         self._keep = may_keep and self._downstream.may_keep(self._gateway.monotonic())
-        self._downstream.transport.write(
+        self._downstream.write_soon(
             response.head(status, reason, headers, framed, is_11=self.is_11, keep_alive=self._keep)
         )
 
@@ -112,7 +107,7 @@ class Answering(Context):
             self._parked.append(data)
             return
         self.bytes_out += len(data)
-        self._downstream.transport.write(chunk(data) if self._framing is Framing.CHUNKED else data)
+        self._downstream.write(chunk(data) if self._framing is Framing.CHUNKED else data)
 
     def on_end(self, trailers: Headers) -> None:
         self._give_back(self.status, is_complete=True)
@@ -121,7 +116,7 @@ class Answering(Context):
 
     def _finish(self, trailers: Headers) -> None:
         if self._framing is Framing.CHUNKED:
-            self._downstream.transport.write(last_chunk(clean_trailers(trailers)))
+            self._downstream.write(last_chunk(clean_trailers(trailers)))
         self._end(self._gateway.monotonic())
 
     def choke(self) -> None:
@@ -188,7 +183,7 @@ class Answering(Context):
         self._give_back(101, is_complete=True)
         ready.timeouts.leave(self)
         self._keep = False
-        downstream.transport.write(response.interim(101, b"Switching Protocols", kept))
+        downstream.write(response.interim(101, b"Switching Protocols", kept))
         window = self._gateway.window
         self._joined = Tunnel(
             downstream.transport, transport, window, self._half_ended, self._tunnel_ended

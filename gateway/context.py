@@ -125,7 +125,7 @@ class Context(Request):
             status, reason(status), fields, Framing.LENGTH, is_11=self.is_11, keep_alive=self._keep
         )
         self.bytes_out = len(sent)
-        self._downstream.transport.write(text + sent)
+        self._downstream.write(text + sent)
         self._end(now)
 
     # -- the end

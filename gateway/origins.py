@@ -10,6 +10,7 @@ from chassis.clock import Clock
 from chassis.discovery import Instance
 from chassis.discovery.balancer import Balancer, Standing
 from chassis.errors import ConfigurationFault, NoInstances
+from chassis.http.outbox import Outbox
 from chassis.http.pool import Address, Pool, PoolLimits
 from chassis.telemetry.metrics import Counter
 from gateway.rules.match import Snapshot
@@ -40,11 +41,14 @@ class NoDirectory:
 class Origin:
     """One cluster, alive. Choosing is synchronous; only `Pool.connect` waits."""
 
-    def __init__(self, name: str, cluster: Cluster, directory: Instances, clock: Clock) -> None:
+    def __init__(
+        self, name: str, cluster: Cluster, directory: Instances, clock: Clock, outbox: Outbox
+    ) -> None:
         self.name = name
         self.cluster = cluster
         self.balancer = Balancer()
         self._clock = clock
+        self._outbox = outbox
         self._random = clock.random
         self._limits = PoolLimits(
             connections=cluster.connections,
@@ -91,7 +95,8 @@ class Origin:
         pool = self._pools.get(instance.address)
         if pool is None:
             address = Address(instance.host, instance.port)
-            pool = self._pools[instance.address] = Pool(address, self._limits, clock=self._clock)
+            pool = Pool(address, self._limits, clock=self._clock, outbox=self._outbox)
+            self._pools[instance.address] = pool
         self._by_id[instance.id] = pool
         return pool
 
@@ -132,6 +137,7 @@ class Origins:
     def __init__(self, directory: Instances, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
+        self.outbox = Outbox()
         self._origins: dict[str, Origin] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -151,7 +157,7 @@ class Origins:
     def _kept(self, origin: Origin | None, name: str, cluster: Cluster) -> Origin:
         if origin is not None and origin.cluster == cluster:
             return origin
-        return Origin(name, cluster, self._directory, self._clock)
+        return Origin(name, cluster, self._directory, self._clock, self.outbox)
 
     def __getitem__(self, name: str) -> Origin:
         return self._origins[name]

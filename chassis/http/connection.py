@@ -21,6 +21,7 @@ from chassis.errors import OriginFailure, OriginGarbled, OriginReset
 from chassis.http import framing
 from chassis.http.framing import Headers
 from chassis.http.heads import Head, Heads
+from chassis.http.outbox import Outbox
 from chassis.http.receiver import NOBODY, Receiver, WholeReceiver
 
 __all__ = ["HEAD_LIMIT", "Connection", "Receiver"]
@@ -36,7 +37,8 @@ def _nothing() -> None: ...
 
 
 class Connection(asyncio.Protocol):
-    """One connection; carries one request at a time.
+    """One connection; carries one request at a time, written at the end of the turn of the loop
+    where there is an outbox.
 
     `reusable` is True only between messages, and only while nothing is in doubt. `uses` counts the
     requests started. `expires_at`, `idle_since` and `uses_limit` belong to the pool, as does
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_interim",
         "_keeps",
         "_leftover",
+        "_outbox",
         "_parser",
         "_paused",
         "_pieces",
@@ -69,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_sent",
         "_status",
         "_transport",
+        "_unsent",
         "_until_close",
         "_whole",
         "_writable",
@@ -81,9 +85,11 @@ class Connection(asyncio.Protocol):
         "uses_limit",
     )
 
-    def __init__(self, heads: Heads | None = None) -> None:
+    def __init__(self, heads: Heads | None = None, outbox: Outbox | None = None) -> None:
         self.on_lost: Callable[[], None] = _nothing
         self._heads = Heads() if heads is None else heads
+        self._outbox = outbox
+        self._unsent = b""
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser: Any = httptools.HttpResponseParser(self)
         self._receiver: Receiver = NOBODY
@@ -149,23 +155,27 @@ class Connection(asyncio.Protocol):
         if self._closed or self._transport.is_closing():
             asyncio.get_running_loop().call_soon(self._fail_start, receiver)
             return True
-        self._sent = True
-        if body:
-            self._write_both(head, body)
+        if len(body) > _ONE_WRITE:
+            self._sent = self._bulky = True
+            self._transport.writelines((head, body))
+        elif more or self._outbox is None:
+            self._sent = True
+            self._transport.write(head + body)
         else:
-            self._transport.write(head)
+            self._unsent = head + body
+            self._outbox.add(self)
         return self._writable
+
+    def flush(self) -> None:
+        """The turn ends: writes the request, unless it has been given up by now."""
+        unsent, self._unsent = self._unsent, b""
+        if unsent and not self._is_over():
+            self._sent = True
+            self._transport.write(unsent)
 
     def _is_over(self) -> bool:
         """Whether the transport takes no more calls; the loop knows before it tells us."""
         return self._closed or self._transport.is_closing()
-
-    def _write_both(self, head: bytes, body: bytes) -> None:
-        if len(body) <= _ONE_WRITE:
-            self._transport.write(head + body)
-        else:
-            self._bulky = True
-            self._transport.writelines((head, body))
 
     def _fail_start(self, receiver: Receiver) -> None:
         if self._receiver is receiver:
@@ -200,6 +210,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Closes at once and tells the receiver nothing. Harmless when already closed."""
         self._receiver = NOBODY
+        self._unsent = b""
         self._close()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
@@ -233,6 +244,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._receiver is NOBODY:
             self._close()
+            return
+        if self._unsent:
+            self._fail(OriginReset("bytes came before the request was sent", sent=False))
             return
         whole = self._whole
         if whole is not None and not self._fed:

@@ -17,6 +17,7 @@ from chassis.clock import SYSTEM, Clock, Timer
 from chassis.errors import BulkheadFull, ConnectFailed
 from chassis.http.connection import Connection
 from chassis.http.heads import Heads
+from chassis.http.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +125,19 @@ class Pool:
     """The connections to one address. `take`, else `await connect`; then `give`, once for each."""
 
     def __init__(
-        self, address: Address, limits: PoolLimits | None = None, *, clock: Clock = SYSTEM
+        self,
+        address: Address,
+        limits: PoolLimits | None = None,
+        *,
+        clock: Clock = SYSTEM,
+        outbox: Outbox | None = None,
     ) -> None:
         self.address = address
         self.limits = limits or PoolLimits()
         self._clock = clock
         self._probe_s = self.limits.probe_s
         self._heads = Heads()
+        self._outbox = outbox
         self._idle = Idle(self.limits)
         self._places = Places(self.limits.connections)
         self._sweep: Timer | None = None
@@ -235,7 +242,7 @@ class Pool:
         try:
             async with asyncio.timeout(_finite(connect_s)):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._heads),
+                    lambda: Connection(self._heads, self._outbox),
                     address.host,
                     address.port,
                     ssl=address.tls,

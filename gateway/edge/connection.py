@@ -55,12 +55,14 @@ class EdgeConnection(asyncio.Protocol):
         "_limits",
         "_mark",
         "_open",
+        "_outbox",
         "_owner",
         "_pumping",
         "_reader",
         "_reading",
         "_served",
         "_state",
+        "_unsent",
         "_until",
         "_waits",
         "exchange",
@@ -71,6 +73,8 @@ class EdgeConnection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._open = owner.exchanges.open
+        self._outbox = owner.exchanges.outbox
+        self._unsent = b""
         self._limits = owner.limits
         self._waits = owner.waits
         self._reader = Reader(owner.limits)
@@ -122,7 +126,7 @@ class EdgeConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state = GONE
-        self._aside = b""
+        self._aside = self._unsent = b""
         exchange, self.exchange = self.exchange, None
         self._waits.forget(self)
         if exchange is not None:
@@ -247,6 +251,23 @@ class EdgeConnection(asyncio.Protocol):
             and not self._state
         )
 
+    def write_soon(self, data: bytes) -> None:
+        if self._unsent:
+            self._unsent += data
+        else:
+            self._unsent = data
+            self._outbox.add(self)
+
+    def write(self, data: bytes) -> None:
+        unsent, self._unsent = self._unsent, b""
+        self.transport.write(unsent + data if unsent else data)
+
+    def flush(self) -> None:
+        """The turn ends."""
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            self.transport.write(unsent)
+
     def hold(self) -> None:
         self._held = True
         self._set_reading()
@@ -284,7 +305,7 @@ class EdgeConnection(asyncio.Protocol):
             self.exchange.refuse(failure)
             return
         method = self._reader.asked_method()
-        self.transport.write(self._owner.exchanges.refused(self, method, failure))
+        self.write(self._owner.exchanges.refused(self, method, failure))
         self._end(clean=False)
 
     def _end(self, *, clean: bool) -> None:
@@ -298,6 +319,7 @@ class EdgeConnection(asyncio.Protocol):
         self._aside = b""
         self._waits.lingering.enter(self, self._owner.clock.monotonic())
         self._set_reading()
+        self.flush()
         self.transport.write_eof()
 
     def close_if_idle(self) -> None:
@@ -307,10 +329,12 @@ class EdgeConnection(asyncio.Protocol):
     def close(self) -> None:
         if self._state != GONE:
             self._state = GONE
+            self.flush()
             self.transport.close()
 
     def cut(self, *, reset: bool = False) -> None:
         self._state = GONE
+        self.flush()
         if reset:
             raw: socket.socket = self.transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -318,6 +342,7 @@ class EdgeConnection(asyncio.Protocol):
 
     def hand_over(self) -> bytes:
         self._state = GONE
+        self.flush()
         self.transport.pause_reading()
         leftover, self._aside = self._aside, b""
         return leftover

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from chassis.errors import StagedoorError
 from chassis.http.framing import Headers
+from chassis.http.outbox import Outbox
 from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
 
@@ -17,6 +18,14 @@ class Downstream(Protocol):
 
     peer: Peer
     transport: asyncio.Transport
+
+    def write(self, data: bytes) -> None:
+        """Writes now, behind whatever is to be written soon."""
+        ...
+
+    def write_soon(self, data: bytes) -> None:
+        """Writes at the end of this turn of the loop."""
+        ...
 
     def may_keep(self, now: float) -> bool:
         """Whether another request may follow on this connection."""
@@ -77,7 +86,9 @@ class Inflight(Protocol):
 
 
 class Exchanges(Protocol):
-    """Where requests go."""
+    """Where requests go. `outbox` is that of everything they write."""
+
+    outbox: Outbox
 
     @property
     def open(self) -> Callable[[Downstream, bytes, bytes, bool, Fields], Inflight]:

@@ -168,7 +168,7 @@ def bare(traffic: Traffic) -> Play:
 
 async def gateway(traffic: Traffic, folder: Path, stack: AsyncExitStack) -> Play:
     """One rule, no authentication, a static instance whose pool is full of connections."""
-    folder.mkdir()
+    folder.mkdir()  # nothing else runs
     rules = folder / "rules.yaml"
     rules.write_text(
         "clusters: {up: {instances: ['127.0.0.1:1']}}\nrules: [{name: a, forward: up}]"
@@ -177,12 +177,13 @@ async def gateway(traffic: Traffic, folder: Path, stack: AsyncExitStack) -> Play
     stack.push_async_callback(worker.close)
     await worker.live.start()
     worker.gateway.adopt(worker.live.snapshot)
+    outbox = worker.gateway.outbox
     origin = worker.gateway.origins["up"]
     pool = origin.pool(origin.pick(0.0))
     pool._probe_s = math.inf  # there is no socket to ask
     downs = [EdgeConnection(worker.listener) for _ in range(CONNECTIONS)]
     for number, down in enumerate(downs):
-        connection = Connection(pool._heads)
+        connection = Connection(pool._heads, outbox)
         connection.connection_made(Wire(1))  # type: ignore[arg-type]
         pool.give(pool._own(connection))
         connection.uses_limit = sys.maxsize
@@ -193,9 +194,11 @@ async def gateway(traffic: Traffic, folder: Path, stack: AsyncExitStack) -> Play
         for _ in range(count // CONNECTIONS):
             for down in downs:
                 down.data_received(next(traffic.requests))
+            outbox._flush()
             for down in downs:
                 link = down.exchange._connection  # type: ignore[union-attr]
                 link.data_received(next(traffic.answers))
+            outbox._flush()
 
     play(CONNECTIONS)
     assert all(down.transport.written[-1].endswith(BODY) for down in downs)  # type: ignore[attr-defined]
@@ -232,7 +235,7 @@ async def under_valgrind(name: str) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         play = (await plays(folder, stack))[name]
         play(COUNTED)
-        deque().extend(map(play, [COUNTED]))
+        deque[Any]().extend(map(play, [COUNTED]))
 
 
 def counted(name: str) -> float:
