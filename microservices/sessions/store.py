@@ -30,7 +30,7 @@ CLEAR_AFTER_S = 30.0
 RETELL_AFTER_S = 120.0
 """A change that is still untold after so long was left by a process that is gone."""
 
-ACCOUNTS_KEPT = 1_000
+ACCOUNTS_KEPT = 500
 
 _SOURCE = "/sessions"
 _TOGETHER = 64
