@@ -29,7 +29,7 @@ from chassis.resilience.latency import Latencies
 from chassis.resilience.refusals import BreakerOpen, BulkheadFull
 from chassis.resilience.retry import Retry, RetryConfig
 from chassis.resilience.switch import Permit
-from chassis.resilience.timeout import Expiry, TimeoutConfig, TimerWheel, late
+from chassis.resilience.timeout import TimeoutConfig, TimerWheel, late
 from chassis.resilience.verdict import Verdict, verdict_of
 
 T = TypeVar("T")
@@ -98,44 +98,32 @@ class Policy:
     ) -> T:
         """Awaits `fn(*args)` under the policy; raises its failures, or a refusal or timeout."""
         started = self._monotonic()
-        timeout_s = self.timeout_s if deadline is None else self._within(deadline, started)
-        bulkhead = self.bulkhead
-        if bulkhead.in_flight >= bulkhead.limit:
-            bulkhead.rejected += 1
-            raise BulkheadFull(bulkhead.reason, started)
-        permit = self._switch.admit(started)
-        if permit is None:
-            self.breaker.not_permitted += 1
-            raise BreakerOpen(self._switch.reason, started)
+        timeout_s = self.timeout_s if deadline is None else self.within(deadline, started)
+        permit = self.enter(started)
         expiry = None if timeout_s is None else self._wheel.arm(timeout_s, started)
-        bulkhead.in_flight += 1
         try:
             result = await fn(*args)
         except CancelledError:
             if expiry is None or not expiry.take_back():
-                self.abandoned += 1
-                self._switch.abandoned(permit)
+                self.abandon(permit)
                 raise
-            raise self._timed_out(permit, started, timeout_s or 0.0) from None
+            raise self.late(permit, started, timeout_s or 0.0) from None
         except BaseException as failure:
-            self._failed(permit, failure, started, expiry)
+            if expiry is not None:
+                expiry.take_back()
+            self.fail(permit, failure, started)
             raise
         finally:
-            bulkhead.in_flight -= 1
             if expiry is not None:
                 expiry.disarm()
-        now = self._monotonic()
-        elapsed_s = now - started
-        self.success += 1
-        self.latencies.observe(elapsed_s)
-        self._switch.succeeded(permit, now, elapsed_s)
-        if self.breaker.heard:
-            self.breaker.tell("success")
+        self.succeed(permit, started)
         if expiry is not None and expiry.fired:
             expiry.take_back()
         return result
 
-    def _within(self, deadline: Deadline, now: float) -> float | None:
+    # the row's two ends, for whoever writes it out itself: `enter`, then one of the four others
+
+    def within(self, deadline: Deadline, now: float) -> float | None:
         """Seconds that the attempt may take: its timeout, or what the deadline leaves of it."""
         left = deadline.at - now
         if left <= 0:
@@ -146,11 +134,44 @@ class Policy:
             return timeout_s
         return None if left == math.inf else left
 
-    def _timed_out(
+    def enter(self, now: float) -> Permit:
+        """Takes a place and a permit, or raises the refusal."""
+        bulkhead = self.bulkhead
+        if bulkhead.in_flight >= bulkhead.limit:
+            bulkhead.rejected += 1
+            raise BulkheadFull(bulkhead.reason, now)
+        permit = self._switch.admit(now)
+        if permit is None:
+            self.breaker.not_permitted += 1
+            raise BreakerOpen(self._switch.reason, now)
+        bulkhead.in_flight += 1
+        return permit
+
+    def succeed(self, permit: Permit, started: float) -> None:
+        now = self._monotonic()
+        elapsed_s = now - started
+        self.bulkhead.in_flight -= 1
+        self.success += 1
+        self.latencies.observe(elapsed_s)
+        self._switch.succeeded(permit, now, elapsed_s)
+        if self.breaker.heard:
+            self.breaker.tell("success")
+
+    def abandon(self, permit: Permit) -> None:
+        """Cancelled from outside: as if the call had never been made."""
+        self.bulkhead.in_flight -= 1
+        self.abandoned += 1
+        self._switch.abandoned(permit)
+
+    def late(
         self, permit: Permit, started: float, given_s: float
     ) -> OriginTimeout | DeadlineExceeded:
-        """Our own timeout is the callee's failure. So is the caller's deadline, unless it left the
-        callee less than half of its timeout: then it says nothing."""
+        """What a call that had `given_s` fails with when they have passed.
+
+        Our own timeout is the callee's failure. So is the caller's deadline, unless it left the
+        callee less than half of its timeout: then it says nothing.
+        """
+        self.bulkhead.in_flight -= 1
         self.timeout += 1
         failure = OriginTimeout(late(self.name, given_s))
         full = self.timeout_s
@@ -162,11 +183,8 @@ class Policy:
             return failure
         return DeadlineExceeded(f"the deadline passed while {self.name} was called")
 
-    def _failed(
-        self, permit: Permit, failure: BaseException, started: float, expiry: Expiry | None
-    ) -> None:
-        if expiry is not None:
-            expiry.take_back()
+    def fail(self, permit: Permit, failure: BaseException, started: float) -> None:
+        self.bulkhead.in_flight -= 1
         verdict = self.breaker.failed(permit, failure, started)
         if verdict is Verdict.FAILURE:
             self.failure += 1

@@ -37,17 +37,14 @@ class TimeoutConfig(Struct, frozen=True):
             raise ConfigurationFault(["timeout_s must be above 0"], what="the timeout")
 
 
-class Expiry(Struct, eq=False):
-    """A task's pending cancellation. Disarm it on every way out."""
+class Alarm(Struct, eq=False):
+    """Something that `fire`s at its time unless it is disarmed before, which every way out does."""
 
-    task: asyncio.Task[Any]
-    requests: int
-    due: set[Expiry] | None = None
-    """What falls due with it: it leaves as soon as it is disarmed, so that its task's memory is
-    used again while it is still in the cache."""
-    armed: bool = True
-    fired: bool = False
+    due: set[Alarm] | None = None
+    """What falls due with it: it leaves as soon as it is disarmed, so that what it holds is used
+    again while it is still in the cache."""
     timer: Timer | None = None
+    armed: bool = True
 
     def disarm(self) -> None:
         self.armed = False
@@ -55,6 +52,17 @@ class Expiry(Struct, eq=False):
             self.due.discard(self)
         if self.timer is not None:
             self.timer.cancel()
+
+    def fire(self) -> None:
+        raise NotImplementedError
+
+
+class Expiry(Alarm, eq=False, kw_only=True):
+    """A task's pending cancellation."""
+
+    task: asyncio.Task[Any]
+    requests: int
+    fired: bool = False
 
     def take_back(self) -> bool:
         """After it fired: withdraws its request; True when no other request to cancel is left."""
@@ -68,13 +76,13 @@ class Expiry(Struct, eq=False):
 
 
 class TimerWheel:
-    """All expiries of one event loop. Never early, late by a tick at most."""
+    """All alarms of one event loop. Never early, late by a tick at most."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ticks: dict[int, set[Expiry]] = {}
+        self._ticks: dict[int, set[Alarm]] = {}
         self._next = 0
         self._timer: Timer | None = None
 
@@ -82,19 +90,23 @@ class TimerWheel:
         """Cancels the running task in `seconds` from `now`, unless disarmed before."""
         task = current_task(self._loop or self._running_loop())
         assert task is not None
+        expiry = Expiry(task=task, requests=task.cancelling())
+        self.set(expiry, seconds, now)
+        return expiry
+
+    def set(self, alarm: Alarm, seconds: float, now: float) -> None:
+        """Fires `alarm` in `seconds` from `now`, unless it is disarmed before."""
         if seconds < _PRECISE_BELOW_S:
-            expiry = Expiry(task, task.cancelling())
-            expiry.timer = self._clock.call_later(seconds, expiry.fire)
-            return expiry
+            alarm.timer = self._clock.call_later(seconds, alarm.fire)
+            return
         tick = int((now + seconds) / _TICK_S) + 1
         due = self._ticks.get(tick)
         if due is None:
             due = self._ticks[tick] = set()
             if self._timer is None or tick < self._next:
                 self._sleep_until(tick, now)
-        expiry = Expiry(task, task.cancelling(), due)
-        due.add(expiry)
-        return expiry
+        alarm.due = due
+        due.add(alarm)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Kept: asking asyncio for it costs a system call each time."""
@@ -111,16 +123,16 @@ class TimerWheel:
         now = self._monotonic()
         present = int(now / _TICK_S + 1e-6)
         for tick in sorted(tick for tick in self._ticks if tick <= present):
-            for expiry in list(self._ticks.pop(tick)):
-                expiry.fire()
+            for alarm in list(self._ticks.pop(tick)):
+                alarm.fire()
         self._timer = None
         if self._ticks:
             self._sleep_until(min(self._ticks), now)
 
     @property
     def armed(self) -> int:
-        """How many expiries may still fire."""
-        return sum(expiry.armed for due in self._ticks.values() for expiry in due)
+        """How many alarms may still fire."""
+        return sum(alarm.armed for due in self._ticks.values() for alarm in due)
 
     def __repr__(self) -> str:
         return f"TimerWheel({self.armed} armed)"
