@@ -9,61 +9,64 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import msgspec
+
 from chassis.errors import OriginFailure, OriginGarbled, OriginReset
 from chassis.http.connection import Connection
 from chassis.http.framing import Headers
 from chassis.http.heads import Head
 from chassis.http.pool import Pool
+from chassis.resilience.timeout import Alarm
 
 ANSWER_LIMIT: Final = 16 << 20
 
 
-class CallAttempt:
-    """Await `ask` once, then `leave`, whatever happened. `status` is 0 before there is a head."""
+class CallAttempt(Alarm, eq=False, kw_only=True):
+    """`start` it, await `whole`, then `leave`, whatever happened.
 
-    __slots__ = (
-        "_connection",
-        "_parts",
-        "_pool",
-        "_reused",
-        "_size",
-        "_whole",
-        "headers",
-        "status",
-    )
+    `whole` becomes the answer's body, or raises what it fails with: `TimeoutError` when the alarm
+    fires. `status` is 0 before there is a head. `connection` is None once it was given back.
+    """
 
-    def __init__(self, pool: Pool, connection: Connection) -> None:
-        self._pool = pool
-        self._connection: Connection | None = connection
-        self._reused = connection.uses > 0
-        self.status = 0
+    pool: Pool
+    connection: Connection | None
+    whole: asyncio.Future[bytes]
+    reused: bool
+    status: int = 0
+    headers: Headers = msgspec.field(default_factory=list)
+    parts: list[bytes] = msgspec.field(default_factory=list)
+    size: int = 0
 
-    async def ask(self, data: bytes, whole: asyncio.Future[bytes]) -> bytes:
-        """Sends the request; the answer's body, for which `whole` is a future to wait with."""
-        assert self._connection is not None
-        self._whole = whole
-        self._connection.start(self, data, method=b"POST", whole=self)
-        return await whole
+    def start(self, data: bytes) -> None:
+        """Sends the request, all of it."""
+        assert self.connection is not None
+        self.connection.start(self, data, method=b"POST", whole=self)
 
     def leave(self) -> None:
         """Gives the connection back, or closes it when the answer is not complete."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
-            self._pool.give(connection)
+            self.pool.give(connection)
+        if self.armed:
+            self.disarm()
 
-    def _fail(self, failure: OriginFailure) -> None:
+    def fire(self) -> None:
+        if self.armed:
+            self._fail(TimeoutError())
+
+    def _fail(self, failure: Exception) -> None:
         self.leave()
-        if not self._whole.done():
-            self._whole.set_exception(failure)
+        if not self.whole.done():
+            self.whole.set_exception(failure)
 
     # --- the receiver ---
 
     def on_whole(self, head: Head, body: bytes) -> None:
         self.status = head.status
-        self.headers: Headers = head.headers
+        self.headers = head.headers
         self.leave()
-        if not self._whole.done():
-            self._whole.set_result(body)
+        if not self.whole.done():
+            self.whole.set_result(body)
 
     def on_interim(self, status: int, headers: Headers) -> None:
         """The final answer is still to come."""
@@ -71,25 +74,23 @@ class CallAttempt:
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
         self.status = status
         self.headers = headers
-        self._parts: list[bytes] = []
-        self._size = 0
         if status == 101:
             self._fail(OriginGarbled("the answer switches protocols, which this client does not"))
 
     def on_data(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
+        self.parts.append(data)
+        self.size += len(data)
+        if self.size > ANSWER_LIMIT:
             self._fail(OriginGarbled(f"the answer is longer than {ANSWER_LIMIT} bytes"))
 
     def on_end(self, trailers: Headers) -> None:
         self.leave()
-        if not self._whole.done():
-            self._whole.set_result(b"".join(self._parts))
+        if not self.whole.done():
+            self.whole.set_result(b"".join(self.parts))
 
     def on_failure(self, failure: OriginFailure) -> None:
         if isinstance(failure, OriginReset):
-            failure.kept = self._reused and not self.status
+            failure.kept = self.reused and not self.status
         self._fail(failure)
 
     def on_writable(self) -> None:

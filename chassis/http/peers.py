@@ -33,6 +33,7 @@ from chassis.errors import (
 from chassis.http import calls
 from chassis.http.api import Context, MethodNotAllowed
 from chassis.http.call_attempt import CallAttempt
+from chassis.http.connection import Connection
 from chassis.http.pool import Address, Pool
 from chassis.http.problems import UNTOLD, failure_from
 from chassis.resilience import BreakerConfig, Policy, TimerWheel, policy
@@ -53,7 +54,7 @@ class Peers:
         self.directory = directory
         self.clock = clock
         self.telemetry = telemetry
-        self._wheel = wheel
+        self.wheel = wheel
         self._pools: dict[tuple[str, int], Pool] = {}
         self._balancers: dict[str, Balancer] = {}
         self._pruning: set[asyncio.Task[None]] = set()
@@ -82,7 +83,7 @@ class Peers:
             timeout_s=timeout_s,
             bulkhead=bulkhead,
             breaker=breaker or BreakerConfig(),
-            wheel=self._wheel,
+            wheel=self.wheel,
             clock=self.clock,
         )
         return Peer(call, command, timeout_s, guarded, self._follow(call.service), self)
@@ -144,6 +145,7 @@ class Peer(Generic[Req, Ans]):
         self._peers = peers
         self._decode = msgspec.json.Decoder(call.answer).decode
         self._directory = peers.directory
+        self._wheel = peers.wheel
         self._clock = peers.clock
         self._monotonic = peers.clock.monotonic
         self._routes: dict[str, _Route] = {}
@@ -158,23 +160,40 @@ class Peer(Generic[Req, Ans]):
         Raises `PeerRefusal` (its own 4xx), a `Refusal` (ours, nothing was sent), or an
         `OriginFailure`.
         """
+        started, begun = self._monotonic(), self._clock.now()
         telemetry = self._peers.telemetry
-        now, span_id = self._monotonic(), telemetry.identifiers.span_id()
-        begun, outcome = self._clock.now(), "client_gone"
-        until = min(context.deadline.at, now + self._timeout_s)
-        sent = _Sent(_encode(request), until, span_id, context)
+        span_id, outcome = telemetry.identifiers.span_id(), "client_gone"
         try:
-            answer = await self.policy.call(self._attempts, sent, deadline=context.deadline)
+            answer = await self._guarded(request, context, span_id, started)
             outcome = "success"
             return answer
         except StagedoorError as failure:
             outcome = failure.outcome
             raise
         finally:
-            lasted_s = self._monotonic() - now
+            lasted_s = self._monotonic() - started
             telemetry.spans.add(
                 CallSpan(context.trace, span_id, self._span, begun, lasted_s, outcome)
             )
+
+    async def _guarded(self, request: Req, context: Context, span_id: str, started: float) -> Ans:
+        """The policy's row, written out: a timeout fails the attempt and cancels no task."""
+        guarded = self.policy
+        given_s = guarded.within(context.deadline, started) or self._timeout_s
+        permit = guarded.enter(started)
+        try:
+            sent = _Sent(_encode(request), started + given_s, span_id, context)
+            answer = await self._attempts(sent)
+        except asyncio.CancelledError:
+            guarded.abandon(permit)
+            raise
+        except TimeoutError:
+            raise guarded.late(permit, started, given_s) from None
+        except BaseException as failure:
+            guarded.fail(permit, failure, started)
+            raise
+        guarded.succeed(permit, started)
+        return answer
 
     async def _attempts(self, sent: _Sent) -> Ans:
         first = self._pick(())
@@ -209,10 +228,17 @@ class Peer(Generic[Req, Ans]):
             if route is None or route.instance is not instance:
                 route = self._route(instance)
             pool = route.pool
-            attempt = CallAttempt(pool, pool.take() or await pool.connect())
-            loop = self._loop or self._running_loop()
-            body = await attempt.ask(self._written(route, sent), loop.create_future())
-            answer = self._read(attempt, body)
+            connection = pool.take() or await self._connect(pool, sent.until)
+            attempt = CallAttempt(
+                pool=pool,
+                connection=connection,
+                whole=(self._loop or self._running_loop()).create_future(),
+                reused=connection.uses > 0,
+            )
+            now = self._monotonic()
+            self._wheel.set(attempt, sent.until - now, now)
+            attempt.start(_written(route, sent, now))
+            answer = self._read(attempt, await attempt.whole)
             ok = True
             return answer
         except RequestFailure:
@@ -221,7 +247,7 @@ class Peer(Generic[Req, Ans]):
         except OriginFailure:
             ok = False
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             ok = False if self._monotonic() - started >= self._timeout_s / 2 else None
             raise
         finally:
@@ -229,6 +255,10 @@ class Peer(Generic[Req, Ans]):
                 attempt.leave()
             now = self._monotonic()
             self.balancer.finished(instance, now - started, ok, now)
+
+    async def _connect(self, pool: Pool, until: float) -> Connection:
+        async with asyncio.timeout(until - self._monotonic()):
+            return await pool.connect()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Kept: asking asyncio for it costs a system call each time."""
@@ -241,14 +271,6 @@ class Peer(Generic[Req, Ans]):
         start = calls.call_start(self.call.path, instance.address)
         route = self._routes[instance.id] = _Route(instance, self._peers.pool(instance), start)
         return route
-
-    def _written(self, route: _Route, sent: _Sent) -> bytes:
-        left_ms = b"%d" % max(0, int((sent.until - self._monotonic()) * 1000))
-        context = sent.context
-        traceparent = context.trace.header_of(sent.span_id)
-        return calls.written_call(
-            route.start, sent.body, traceparent, left_ms, context.passport_bytes
-        )
 
     def _read(self, answer: CallAttempt, body: bytes) -> Ans:
         if not 200 <= answer.status < 300:
@@ -285,6 +307,13 @@ class _Sent(NamedTuple):
     until: float
     span_id: str
     context: Context
+
+
+def _written(route: _Route, sent: _Sent, now: float) -> bytes:
+    left_ms = b"%d" % max(0, int((sent.until - now) * 1000))
+    context = sent.context
+    traceparent = context.trace.header_of(sent.span_id)
+    return calls.written_call(route.start, sent.body, traceparent, left_ms, context.passport_bytes)
 
 
 class CallSpan(msgspec.Struct, frozen=True):
