@@ -18,7 +18,7 @@ import msgspec
 from chassis.clock import Clock
 from chassis.contracts.wire import NOT_DECODED, Ans, Call, Req
 from chassis.discovery import Instance
-from chassis.discovery.balancer import Balancer
+from chassis.discovery.balancer import Balancer, Standing
 from chassis.discovery.directory import Directory
 from chassis.errors import (
     NoInstances,
@@ -196,34 +196,35 @@ class Peer(Generic[Req, Ans]):
         return answer
 
     async def _attempts(self, sent: _Sent) -> Ans:
-        first = self._pick(())
+        first = self._choose(())
         try:
             return await self._attempt(first, sent)
         except OriginFailure as failure:
             if not self._may_repeat(failure):
                 raise
-        return await self._attempt(self._pick((first.id,)), sent)
+        return await self._attempt(self._choose((first.instance.id,)), sent)
 
     def _may_repeat(self, failure: OriginFailure) -> bool:
         if failure.retryable is Retryable.ALWAYS:
             return True
         return isinstance(failure, OriginReset) and failure.kept and self.call.idempotent
 
-    def _pick(self, tried: tuple[str, ...]) -> Instance:
+    def _choose(self, tried: tuple[str, ...]) -> Standing:
         """Another instance than those tried, unless there is no other."""
         instances = self._directory.instances(self.call.service)
-        instance = self.balancer.pick(instances, self._monotonic(), self._clock.random, tried)
-        if instance is None:
+        standing = self.balancer.choose(instances, self._monotonic(), self._clock.random, tried)
+        if standing is None:
             raise NoInstances(f"no instance of {self.call.service} is registered")
-        return instance
+        return standing
 
-    async def _attempt(self, instance: Instance, sent: _Sent) -> Ans:
+    async def _attempt(self, standing: Standing, sent: _Sent) -> Ans:
         """One attempt, of which the balancer learns. One that is cancelled says nothing, unless it
         had at least half of the timeout: then the instance was too slow for whoever waited."""
         started, ok = self._monotonic(), None
-        self.balancer.started(instance)
+        standing.in_flight += 1
         attempt: CallAttempt | None = None
         try:
+            instance = standing.instance
             route = self._routes.get(instance.id)
             if route is None or route.instance is not instance:
                 route = self._route(instance)
@@ -254,7 +255,7 @@ class Peer(Generic[Req, Ans]):
             if attempt is not None:
                 attempt.leave()
             now = self._monotonic()
-            self.balancer.finished(instance, now - started, ok, now)
+            self.balancer.ended(standing, now - started, ok, now)
 
     async def _connect(self, pool: Pool, until: float) -> Connection:
         async with asyncio.timeout(until - self._monotonic()):
