@@ -56,7 +56,7 @@ class Gateway:
         self.observer = observer
         self.in_flight = in_flight
         self.origins = origins
-        self.outbox = origins.outbox
+        self.turn_end = origins.turn_end
         self.window = window
         self.stalls: Expiry[Context] = Expiry(stall_s)
         self._verifiers = verifiers

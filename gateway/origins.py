@@ -10,8 +10,8 @@ from chassis.clock import Clock
 from chassis.discovery import Instance
 from chassis.discovery.balancer import Balancer, Standing
 from chassis.errors import ConfigurationFault, NoInstances
-from chassis.http.outbox import Outbox
 from chassis.http.pool import Address, Pool, PoolLimits
+from chassis.http.turn import TurnEnd
 from chassis.telemetry.metrics import Counter
 from gateway.rules.match import Snapshot
 from gateway.rules.model import Cluster
@@ -42,13 +42,13 @@ class Origin:
     """One cluster, alive. Choosing is synchronous; only `Pool.connect` waits."""
 
     def __init__(
-        self, name: str, cluster: Cluster, directory: Instances, clock: Clock, outbox: Outbox
+        self, name: str, cluster: Cluster, directory: Instances, clock: Clock, turn_end: TurnEnd
     ) -> None:
         self.name = name
         self.cluster = cluster
         self.balancer = Balancer()
         self._clock = clock
-        self._outbox = outbox
+        self._turn_end = turn_end
         self._random = clock.random
         self._limits = PoolLimits(
             connections=cluster.connections,
@@ -95,7 +95,7 @@ class Origin:
         pool = self._pools.get(instance.address)
         if pool is None:
             address = Address(instance.host, instance.port)
-            pool = Pool(address, self._limits, clock=self._clock, outbox=self._outbox)
+            pool = Pool(address, self._limits, clock=self._clock, turn_end=self._turn_end)
             self._pools[instance.address] = pool
         self._by_id[instance.id] = pool
         return pool
@@ -137,7 +137,7 @@ class Origins:
     def __init__(self, directory: Instances, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self.outbox = Outbox()
+        self.turn_end = TurnEnd()
         self._origins: dict[str, Origin] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -157,7 +157,7 @@ class Origins:
     def _kept(self, origin: Origin | None, name: str, cluster: Cluster) -> Origin:
         if origin is not None and origin.cluster == cluster:
             return origin
-        return Origin(name, cluster, self._directory, self._clock, self.outbox)
+        return Origin(name, cluster, self._directory, self._clock, self.turn_end)
 
     def __getitem__(self, name: str) -> Origin:
         return self._origins[name]

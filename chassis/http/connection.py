@@ -21,8 +21,8 @@ from chassis.errors import OriginFailure, OriginGarbled, OriginReset
 from chassis.http import framing
 from chassis.http.framing import Headers
 from chassis.http.heads import Head, Heads
-from chassis.http.outbox import Outbox
 from chassis.http.receiver import NOBODY, Receiver, WholeReceiver
+from chassis.http.turn import TurnEnd
 
 __all__ = ["HEAD_LIMIT", "Connection", "Receiver"]
 
@@ -38,7 +38,7 @@ def _nothing() -> None: ...
 
 class Connection(asyncio.Protocol):
     """One connection; carries one request at a time, written at the end of the turn of the loop
-    where there is an outbox.
+    where there is a `TurnEnd`.
 
     `reusable` is True only between messages, and only while nothing is in doubt. `uses` counts the
     requests started. `expires_at`, `idle_since` and `uses_limit` belong to the pool, as does
@@ -62,7 +62,6 @@ class Connection(asyncio.Protocol):
         "_interim",
         "_keeps",
         "_leftover",
-        "_outbox",
         "_parser",
         "_paused",
         "_pieces",
@@ -72,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_sent",
         "_status",
         "_transport",
+        "_turn_end",
         "_unsent",
         "_until_close",
         "_whole",
@@ -85,10 +85,10 @@ class Connection(asyncio.Protocol):
         "uses_limit",
     )
 
-    def __init__(self, heads: Heads | None = None, outbox: Outbox | None = None) -> None:
+    def __init__(self, heads: Heads | None = None, turn_end: TurnEnd | None = None) -> None:
         self.on_lost: Callable[[], None] = _nothing
         self._heads = Heads() if heads is None else heads
-        self._outbox = outbox
+        self._turn_end = turn_end
         self._unsent = b""
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser: Any = httptools.HttpResponseParser(self)
@@ -158,12 +158,12 @@ class Connection(asyncio.Protocol):
         if len(body) > _ONE_WRITE:
             self._sent = self._bulky = True
             self._transport.writelines((head, body))
-        elif more or self._outbox is None:
+        elif more or self._turn_end is None:
             self._sent = True
             self._transport.write(head + body)
         else:
             self._unsent = head + body
-            self._outbox.add(self)
+            self._turn_end.add(self)
         return self._writable
 
     def flush(self) -> None:

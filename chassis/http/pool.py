@@ -17,7 +17,7 @@ from chassis.clock import SYSTEM, Clock, Timer
 from chassis.errors import BulkheadFull, ConnectFailed
 from chassis.http.connection import Connection
 from chassis.http.heads import Heads
-from chassis.http.outbox import Outbox
+from chassis.http.turn import TurnEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +130,14 @@ class Pool:
         limits: PoolLimits | None = None,
         *,
         clock: Clock = SYSTEM,
-        outbox: Outbox | None = None,
+        turn_end: TurnEnd | None = None,
     ) -> None:
         self.address = address
         self.limits = limits or PoolLimits()
         self._clock = clock
         self._probe_s = self.limits.probe_s
         self._heads = Heads()
-        self._outbox = outbox
+        self._turn_end = turn_end
         self._idle = Idle(self.limits)
         self._places = Places(self.limits.connections)
         self._sweep: Timer | None = None
@@ -242,7 +242,7 @@ class Pool:
         try:
             async with asyncio.timeout(_finite(connect_s)):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._heads, self._outbox),
+                    lambda: Connection(self._heads, self._turn_end),
                     address.host,
                     address.port,
                     ssl=address.tls,

@@ -55,13 +55,13 @@ class EdgeConnection(asyncio.Protocol):
         "_limits",
         "_mark",
         "_open",
-        "_outbox",
         "_owner",
         "_pumping",
         "_reader",
         "_reading",
         "_served",
         "_state",
+        "_turn_end",
         "_unsent",
         "_until",
         "_waits",
@@ -73,7 +73,7 @@ class EdgeConnection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._open = owner.exchanges.open
-        self._outbox = owner.exchanges.outbox
+        self._turn_end = owner.exchanges.turn_end
         self._unsent = b""
         self._limits = owner.limits
         self._waits = owner.waits
@@ -256,7 +256,7 @@ class EdgeConnection(asyncio.Protocol):
             self._unsent += data
         else:
             self._unsent = data
-            self._outbox.add(self)
+            self._turn_end.add(self)
 
     def write(self, data: bytes) -> None:
         unsent, self._unsent = self._unsent, b""

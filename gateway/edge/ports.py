@@ -8,7 +8,7 @@ from typing import Protocol
 
 from chassis.errors import StagedoorError
 from chassis.http.framing import Headers
-from chassis.http.outbox import Outbox
+from chassis.http.turn import TurnEnd
 from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
 
@@ -86,9 +86,9 @@ class Inflight(Protocol):
 
 
 class Exchanges(Protocol):
-    """Where requests go. `outbox` is that of everything they write."""
+    """Where requests go. `turn_end` is that of everything they write."""
 
-    outbox: Outbox
+    turn_end: TurnEnd
 
     @property
     def open(self) -> Callable[[Downstream, bytes, bytes, bool, Fields], Inflight]:

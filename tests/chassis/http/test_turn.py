@@ -8,7 +8,7 @@ import pytest
 
 from chassis.errors import OriginReset
 from chassis.http.connection import Connection
-from chassis.http.outbox import Outbox
+from chassis.http.turn import TurnEnd
 from tests.support.upstream import FakeTransport, Recorder
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -33,20 +33,20 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-def waiting(outbox: Outbox) -> tuple[Connection, FakeTransport]:
-    connection, transport = Connection(outbox=outbox), FakeTransport()
+def waiting(turn_end: TurnEnd) -> tuple[Connection, FakeTransport]:
+    connection, transport = Connection(turn_end=turn_end), FakeTransport()
     connection.connection_made(transport)
     return connection, transport
 
 
 async def test_everything_is_flushed_in_order_before_the_next_turn() -> None:
-    outbox, heard = Outbox(), list[str]()
+    turn_end, heard = TurnEnd(), list[str]()
     for name in ("a", "b"):
-        outbox.add(Notes(name, heard))
-    assert heard == [] and len(outbox) == 2
+        turn_end.add(Notes(name, heard))
+    assert heard == [] and len(turn_end) == 2
     await turn()
-    assert heard == ["a", "b"] and len(outbox) == 0
-    outbox.add(Notes("c", heard))
+    assert heard == ["a", "b"] and len(turn_end) == 0
+    turn_end.add(Notes("c", heard))
     await turn()
     assert heard == ["a", "b", "c"]
 
@@ -54,16 +54,16 @@ async def test_everything_is_flushed_in_order_before_the_next_turn() -> None:
 async def test_one_that_breaks_keeps_no_other_from_being_flushed() -> None:
     faults = list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda _, told: faults.append(told))
-    outbox, heard = Outbox(), list[str]()
+    turn_end, heard = TurnEnd(), list[str]()
     for name in ("a", "b", "c"):
-        outbox.add(Notes(name, heard, breaks=name == "a"))
+        turn_end.add(Notes(name, heard, breaks=name == "a"))
     await turn()
     await turn()
     assert heard == ["a", "b", "c"] and len(faults) == 1
 
 
 async def test_a_request_is_written_at_the_end_of_the_turn_in_one_piece() -> None:
-    connection, transport = waiting(Outbox())
+    connection, transport = waiting(TurnEnd())
     assert connection.start(Recorder(), GET, method=b"POST", body=b"body")
     assert not transport.written
     await turn()
@@ -74,7 +74,7 @@ async def test_a_request_is_written_at_the_end_of_the_turn_in_one_piece() -> Non
 async def test_a_long_body_and_one_that_goes_on_are_written_at_once(
     body: bytes, more: bool
 ) -> None:
-    connection, transport = waiting(Outbox())
+    connection, transport = waiting(TurnEnd())
     connection.start(Recorder(), GET, method=b"POST", body=body, more=more)
     assert bytes(transport.written) == GET + body
     connection.send(b"rest")
@@ -83,7 +83,7 @@ async def test_a_long_body_and_one_that_goes_on_are_written_at_once(
 
 
 async def test_a_request_given_up_in_its_turn_is_never_written() -> None:
-    connection, transport = waiting(Outbox())
+    connection, transport = waiting(TurnEnd())
     connection.start(Recorder(), GET, method=b"GET")
     connection.abort()
     await turn()
@@ -92,7 +92,7 @@ async def test_a_request_given_up_in_its_turn_is_never_written() -> None:
 
 @pytest.mark.parametrize("how", ["lost", "eof", "closing"])
 async def test_a_connection_that_ends_in_that_turn_provably_sent_nothing(how: str) -> None:
-    connection, transport = waiting(Outbox())
+    connection, transport = waiting(TurnEnd())
     recorder = Recorder()
     connection.start(recorder, GET, method=b"GET")
     if how == "eof":
@@ -109,7 +109,7 @@ async def test_a_connection_that_ends_in_that_turn_provably_sent_nothing(how: st
 
 
 async def test_bytes_that_come_before_the_request_is_sent_are_no_answer_to_it() -> None:
-    connection, transport = waiting(Outbox())
+    connection, transport = waiting(TurnEnd())
     recorder = Recorder()
     connection.start(recorder, GET, method=b"GET")
     connection.data_received(OK)

@@ -18,7 +18,7 @@ class Unsent(Protocol):
         """Writes them, if they are still to be written."""
 
 
-class Outbox:
+class TurnEnd:
     """Who has something to write when the turn ends, in order; one for all of a loop."""
 
     __slots__ = ("_waiting",)
