@@ -19,7 +19,17 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench"
-NAMES = ("start", "play", "gateway", "rules", "http_client", "resilience", "events", "stream")
+NAMES = (
+    "start",
+    "play",
+    "gateway",
+    "edge",
+    "rules",
+    "http_client",
+    "resilience",
+    "events",
+    "stream",
+)
 HEAD = """\
 # Measured
 

@@ -3,11 +3,11 @@
     python -m tests.bench.bench_edge [--requests 12800] [--rounds 7] [--instructions]
 
 64 client connections and 64 upstream ones stand on transports that only keep the last bytes
-written, so what is left is parsing, deciding and writing heads. Beside it, in turn, a bare proxy: a
-protocol with the same parser on either side and nothing in between, which is the least that this
-interpreter can do. `plain` sends one header field, `browser` eight; `fresh` eight of which one
-differs every time, as do the answer's, so that no head is ever recognised. Time is the best of the
-rounds. `--instructions` has valgrind count instructions too, which a busy machine cannot disturb.
+written, so what is left is parsing, deciding and writing heads. Beside it, in turn, a bare proxy,
+which is the least that this interpreter can do (`tests.support.bare`). `plain` sends one header
+field, `browser` eight; `fresh` eight of which one differs every time, as does one of the answer's,
+so that no head is ever recognised. Time is the best of the rounds. `--instructions` has valgrind
+count instructions too, which a busy machine cannot disturb.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httptools
-
 from chassis.http.connection import Connection
 from gateway import app
 from gateway.edge.connection import EdgeConnection
 from gateway.edge.limits import Limits
 from gateway.settings import Settings
+from tests.support.bare import Down, Up
 
 CONNECTIONS = 64
 COUNTED = 640
@@ -83,61 +82,6 @@ class Wire:
     def close(self) -> None: ...
 
 
-class Up:
-    """The bare proxy's upstream side: reads an answer, sends it back in one piece."""
-
-    def __init__(self) -> None:
-        self.transport = Wire(1)
-        self.down: Down
-        self._parser = httptools.HttpResponseParser(self)
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._body = b""
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
-
-    def on_body(self, data: bytes) -> None:
-        self._body += data
-
-    def on_message_complete(self) -> None:
-        fields, self._fields = self._fields, []
-        body, self._body = self._body, b""
-        lines = b"\r\n".join(map(b": ".join, fields))
-        status = self._parser.get_status_code()
-        self.down.transport.write(b"HTTP/1.1 %d OK\r\n%b\r\n\r\n%b" % (status, lines, body))
-
-
-class Down:
-    """Its client side: reads a request, sends it on with one field more."""
-
-    def __init__(self, up: Up) -> None:
-        self.transport = Wire(2)
-        self.up = up
-        up.down = self
-        self._parser = httptools.HttpRequestParser(self)
-        self._url = b""
-        self._fields: list[tuple[bytes, bytes]] = []
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_url(self, url: bytes) -> None:
-        self._url = url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
-
-    def on_message_complete(self) -> None:
-        fields, self._fields = self._fields, []
-        lines = b"\r\n".join(map(b": ".join, fields))
-        method = self._parser.get_method()
-        head = b"%b %b HTTP/1.1\r\n%b\r\nx-more: 1\r\n\r\n" % (method, self._url, lines)
-        self.up.transport.write(head)
-
-
 @dataclass
 class Traffic:
     """Requests and their answers, time after time."""
@@ -153,8 +97,12 @@ def traffic(block: bytes, *, fresh: bool = False) -> Traffic:
 
 
 def bare(traffic: Traffic) -> Play:
-    ups = [Up() for _ in range(CONNECTIONS)]
-    downs = [Down(up) for up in ups]
+    idle: list[Up] = []
+    ups = [Up(idle) for _ in range(CONNECTIONS)]
+    downs = [Down(idle) for _ in range(CONNECTIONS)]
+    idle += ups
+    for end in (*ups, *downs):
+        end.connection_made(Wire(1))  # type: ignore[arg-type]
 
     def play(count: int) -> None:
         for _ in range(count // CONNECTIONS):
@@ -177,13 +125,13 @@ async def gateway(traffic: Traffic, folder: Path, stack: AsyncExitStack) -> Play
     stack.push_async_callback(worker.close)
     await worker.live.start()
     worker.gateway.adopt(worker.live.snapshot)
-    outbox = worker.gateway.outbox
+    turn_end = worker.gateway.turn_end
     origin = worker.gateway.origins["up"]
     pool = origin.pool(origin.pick(0.0))
     pool._probe_s = math.inf  # there is no socket to ask
     downs = [EdgeConnection(worker.listener) for _ in range(CONNECTIONS)]
     for number, down in enumerate(downs):
-        connection = Connection(pool._heads, outbox)
+        connection = Connection(pool._heads, turn_end)
         connection.connection_made(Wire(1))  # type: ignore[arg-type]
         pool.give(pool._own(connection))
         connection.uses_limit = sys.maxsize
@@ -194,11 +142,11 @@ async def gateway(traffic: Traffic, folder: Path, stack: AsyncExitStack) -> Play
         for _ in range(count // CONNECTIONS):
             for down in downs:
                 down.data_received(next(traffic.requests))
-            outbox._flush()
+            turn_end._flush()
             for down in downs:
                 link = down.exchange._connection  # type: ignore[union-attr]
                 link.data_received(next(traffic.answers))
-            outbox._flush()
+            turn_end._flush()
 
     play(CONNECTIONS)
     assert all(down.transport.written[-1].endswith(BODY) for down in downs)  # type: ignore[attr-defined]

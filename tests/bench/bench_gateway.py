@@ -1,12 +1,13 @@
-"""The bare gateway beside nginx and Envoy: CPU microseconds a request of the proxy process.
+"""The gateway beside nginx, Envoy and a bare proxy: CPU microseconds a request of the process.
 
     python -m tests.bench.bench_gateway [--seconds 3] [--rounds 3]
 
 One rule, no authentication, one worker on one core; 64 keep-alive clients and a small JSON answer
 from an nginx on the other core, next to wrk. CPU is user and system time from /proc over the
 requests that wrk counted; the figure is the best of the rounds, which take turns, so that a busy
-machine disturbs every proxy alike. Ratios are to nginx in the same run. A table goes to standard
-error, JSON to standard output.
+machine disturbs every proxy alike. Ratios are to nginx in the same run. The bare proxy is the least
+that this interpreter can do (`tests.support.bare`). A table goes to standard error, JSON to
+standard output.
 """
 
 from __future__ import annotations
@@ -106,9 +107,16 @@ def start_gateway(folder: Path, upstream: int) -> Server:
     return Server("gateway", command, port, core=PROXY_CORE, log=folder / "gateway.log")
 
 
+def start_bare(folder: Path, upstream: int) -> Server:
+    port = peers.free_port()
+    command = [sys.executable, "-m", "tests.support.bare", str(port), str(upstream)]
+    return Server("bare", command, port, core=PROXY_CORE, log=folder / "bare.log")
+
+
 STARTS: dict[str, Callable[[Path, int], Server]] = {
     "nginx": start_nginx,
     "envoy": start_envoy,
+    "bare": start_bare,
     "gateway": start_gateway,
 }
 
