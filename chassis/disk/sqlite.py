@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chassis.disk.files import make_folder, sync_folder, unavailable
+from chassis.disk.files import alone_in, make_folder, sync_folder, unavailable
 from chassis.errors import Faulty, StagedoorError, StoreUnavailable, Unprocessable
 
 _WRITE_WAIT_S = 10.0  # for another process's transaction, in a thread
@@ -45,24 +45,9 @@ def connect(path: Path, *, writes: bool, page_size: int = 4096) -> sqlite3.Conne
     A new one may be read by its owner only: some hold keys and the hashes of passwords.
     """
     make_folder(path.parent)
-    new = not path.exists()
     try:
-        if new:
-            path.touch(mode=0o600)
-        connection = sqlite3.connect(
-            path,
-            timeout=_WRITE_WAIT_S if writes else _READ_WAIT_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.execute(f"PRAGMA page_size={page_size}")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
-        if new:
-            sync_folder(path.parent)
+        with alone_in(path.parent):
+            connection = _connected(path, writes=writes, page_size=page_size)
     except sqlite3.Error as fault:
         raise translated(fault, path) from fault
     except OSError as fault:
@@ -70,6 +55,27 @@ def connect(path: Path, *, writes: bool, page_size: int = 4096) -> sqlite3.Conne
     if writes and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         connection.close()
         raise StoreUnavailable(f"{path}: {_WHAT_TO_DO['SQLITE_READONLY']}")
+    return connection
+
+
+def _connected(path: Path, *, writes: bool, page_size: int) -> sqlite3.Connection:
+    new = not path.exists()
+    if new:
+        path.touch(mode=0o600)
+    connection = sqlite3.connect(
+        path,
+        timeout=_WRITE_WAIT_S if writes else _READ_WAIT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute(f"PRAGMA page_size={page_size}")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    connection.execute("PRAGMA journal_mode=WAL")  # two at once on a new file: one is refused
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
+    if new:
+        sync_folder(path.parent)
     return connection
 
 
