@@ -14,7 +14,7 @@ MEMORY_BAR = 400 << 20
 
 
 def test_the_demo_shows_everything_that_comes_of_one_play(system: System) -> None:
-    report = system.ask("demo", timeout=90)
+    report = system.ask("demo", "--country", "CA", timeout=90)
     assert report["play"]["degraded"] == []
     assert report["bookmark"]["position_ms"] == 180_000
     assert report["history"]["watched_ms"] == 180_000 and report["history"]["ended"]
