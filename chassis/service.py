@@ -58,6 +58,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     tables: str = ""
     views: str = ""
     objects: str = ""
+    cache: str = ""
     registry_ttl_s: float = 3.0
     discovery_interval_s: float = 0.3
     drain_s: float = 5.0

@@ -19,25 +19,26 @@ from microservices.catalog.store import GENERATION, ROWS
 
 def run_process(environ: Mapping[str, str]) -> None:
     """As a job of the supervisor: `fill_when_empty`, telling on standard output what it did."""
-    home = config.load(ProcessSettings, environ).root
-    uvloop.run(fill_when_empty(home, SYSTEM, _tell))
+    uvloop.run(fill_when_empty(config.load(ProcessSettings, environ), SYSTEM, _tell))
 
 
-async def fill_when_empty(root: Path, clock: Clock, say: Callable[[str], None]) -> None:
+async def fill_when_empty(
+    settings: ProcessSettings, clock: Clock, say: Callable[[str], None]
+) -> None:
     """Ingests the films that come with Stagedoor, unless there is a catalogue already."""
-    if await _is_empty(_url(root, "catalog")):
-        report = await fill(root, FILMS, clock, lambda done: None)
+    if await _is_empty(settings.tables_url("catalog")):
+        report = await fill(settings, FILMS, clock, lambda done: None)
         say(f"catalogue: {report.titles:,} titles from {report.rows:,} rows of {report.source}")
 
 
 async def fill(
-    root: Path, source: Path, clock: Clock, progress: Callable[[float], None]
+    settings: ProcessSettings, source: Path, clock: Clock, progress: Callable[[float], None]
 ) -> IngestReport:
     """Ingests `source`; `progress` hears the share that is done."""
     return await ingest(
         source,
-        _url(root, "catalog"),
-        _url(root, "rights"),
+        settings.tables_url("catalog"),
+        settings.tables_url("rights"),
         clock,
         lambda done, total: progress(done / max(1, total)),
     )
@@ -55,7 +56,3 @@ async def _is_empty(url: str) -> bool:
 
 def _tell(said: str) -> None:
     sys.stdout.write(f"{said}\n")
-
-
-def _url(root: Path, service: str) -> str:
-    return f"sqlite://{root}/data/{service}.db"

@@ -43,6 +43,12 @@ DEFAULT_HOME = Path("var")
 T = TypeVar("T")
 
 
+def _url(example: str, name: str) -> Any:
+    return typer.Option(
+        help=example, envvar=f"STAGEDOOR_{name}", rich_help_panel="Backing services"
+    )
+
+
 @app.command()
 def up(
     home: HomeOption = DEFAULT_HOME,
@@ -52,11 +58,23 @@ def up(
     instances: Annotated[
         list[str] | None, typer.Option(help="NAME=N: run N instances of a service.")
     ] = None,
+    profile: Annotated[
+        str, typer.Option(help="embedded, or real: on the servers of `stagedoor servers up`.")
+    ] = "embedded",
+    registry: Annotated[str, _url("consul://host:port", "REGISTRY")] = "",
+    log: Annotated[str, _url("kafka://host:port", "LOG")] = "",
+    tables: Annotated[str, _url("cassandra://host:port/keyspace", "TABLES")] = "",
+    views: Annotated[str, _url("the same for the stream's tables", "VIEWS")] = "",
+    objects: Annotated[str, _url("s3://bucket?endpoint=http://host:port", "OBJECTS")] = "",
+    cache: Annotated[str, _url("redis://host:port/0", "CACHE")] = "",
     as_json: Json = False,
 ) -> None:
-    """Start the whole system on this machine, until Ctrl-C."""
+    """Start the whole system on this machine, until Ctrl-C. A URL puts one backing service of it
+    elsewhere, whatever the profile."""
+    from deploy.backing import Backing
     from deploy.local import LocalSettings, Ready
     from deploy.local import up as run
+    from deploy.profiles import of_profile
     from deploy.zygote import lead
 
     def ready(where: Ready) -> None:
@@ -65,14 +83,18 @@ def up(
         else:
             say(BANNER.format(gateway=where.gateway, rules=where.rules, home=where.home))
 
+    told = _quiet if as_json else say
+    given = Backing(
+        registry=registry, log=log, tables=tables, views=views, objects=objects, cache=cache
+    )
     settings = LocalSettings(
         home=home,
         port=_port(port),
         registry_port=_port(registry_port),
         admin_port=_port(admin_port),
         instances=_counts(instances or []),
+        backing=of_profile(profile, given, home.absolute(), told),
     )
-    told = _quiet if as_json else say
     status = lead(lambda channel: _run(run(settings, channel, SYSTEM, told, ready)))
     raise SystemExit(status)
 
@@ -262,12 +284,12 @@ def catalog_ingest(
     as_json: Json = False,
 ) -> None:
     """Load films into the catalogue and their licence windows; report every row touched."""
-    root = home.absolute()
+    from deploy.backing import settings_of
     from deploy.catalogue import fill
     from deploy.ingest import FILMS
 
     async def run(progress: Callable[[float], None]) -> Any:
-        return await fill(root, source or FILMS, SYSTEM, progress)
+        return await fill(settings_of(home.absolute()), source or FILMS, SYSTEM, progress)
 
     report = _with_progress("ingesting", run, quiet=as_json)
     if as_json:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +13,8 @@ import msgspec
 from chassis.clock import Clock
 from chassis.contracts.viewing import ViewingHistory
 from chassis.errors import PeerRefusal, StagedoorError
-from chassis.storage import open_objects, open_tables
+from chassis.storage import Objects, Tables, open_objects, open_tables
+from deploy.backing import settings_of
 from deploy.explain import gather, waterfall
 from deploy.member import Member, player_event, watching
 
@@ -52,9 +55,31 @@ async def demo(
         say(f"found {title['name']} ({title['year']}), {title['title_id']}")
         answer = await _play(member, title["title_id"], device, say)
         await _watch(member, answer, device, country, clock, say)
-        return await _effects(member, home, title, answer, country, clock, say)
+        async with _stores(home) as stores:
+            return await _effects(member, stores, title, answer, country, clock, say)
     finally:
         await member.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """Where the stream pipeline writes, and the state directory of who does."""
+
+    home: Path
+    views: Tables
+    archive: Objects
+
+
+@asynccontextmanager
+async def _stores(home: Path) -> AsyncIterator[_Stores]:
+    settings = settings_of(home)
+    views, archive = open_tables(settings.views_url), open_objects(settings.objects_url)
+    try:
+        await views.prepare(ViewingHistory)
+        yield _Stores(home, views, archive)
+    finally:
+        await views.close()
+        await archive.close()
 
 
 async def _play(member: Member, title_id: str, device: str, say: Say) -> dict[str, Any]:
@@ -94,7 +119,7 @@ async def _watch(
 
 async def _effects(
     member: Member,
-    home: Path,
+    stores: _Stores,
     title: dict[str, Any],
     answer: dict[str, Any],
     country: str,
@@ -105,16 +130,16 @@ async def _effects(
     bookmark = await _arrives("the bookmark", lambda: _bookmark(member, title_id), clock)
     say(f"bookmark: {bookmark['position_ms'] / 1000:.0f} s into the film")
     history = await _arrives(
-        "the viewing history", lambda: _history(home, member.profile_id, session_id), clock
+        "the viewing history", lambda: _history(stores.views, member.profile_id, session_id), clock
     )
     say(f"history: watched {history['watched_ms'] / 1000:.0f} s, ended: {history['ended']}")
     trending = await _arrives("trending", lambda: _trending(member), clock)
     names = [one["name"] for one in trending["titles"][:3]]
     say(f"trending in {country}: {', '.join(names)}")
-    archive = await _arrives("the archive object", lambda: _archive(home), clock)
+    archive = await _arrives("the archive object", lambda: _archive(stores.archive), clock)
     say(f"archive: {len(archive)} Parquet objects, the newest {archive[-1]}")
     trace_id = answer["telemetry"]["trace_id"]
-    spans = await gather(home, trace_id)
+    spans = await gather(stores.home, trace_id)
     say(f"trace {trace_id}:")
     for line in waterfall(spans):
         say(f"  {line}")
@@ -151,14 +176,8 @@ async def _bookmark(member: Member, title_id: str) -> dict[str, Any] | None:
     return found if found["position_ms"] == (BEATS) * BEAT_MS else None
 
 
-async def _history(home: Path, profile_id: str, session_id: str) -> dict[str, Any] | None:
-    tables = open_tables(f"sqlite://{home}/data/views.db")
-    try:
-        await tables.prepare(ViewingHistory)
-        rows = await tables.page(ViewingHistory, profile_id)
-    finally:
-        await tables.close()
-    for row in rows:
+async def _history(views: Tables, profile_id: str, session_id: str) -> dict[str, Any] | None:
+    for row in await views.page(ViewingHistory, profile_id):
         if row.session_id == session_id and row.ended:
             shown: dict[str, Any] = msgspec.to_builtins(row)
             return shown
@@ -171,10 +190,6 @@ async def _trending(member: Member) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-async def _archive(home: Path) -> list[str] | None:
-    objects = open_objects(f"file://{home}/archive")
-    try:
-        keys = [one.key async for one in objects.list("raw") if one.key.endswith(".parquet")]
-    finally:
-        await objects.close()
+async def _archive(archive: Objects) -> list[str] | None:
+    keys = [one.key async for one in archive.list("raw") if one.key.endswith(".parquet")]
     return sorted(keys) or None

@@ -19,7 +19,7 @@ PATIENCE_S = 30.0
 
 
 async def deliver_leftovers(
-    root: Path, running: Container[str], clock: Clock, say: Callable[[str], None]
+    root: Path, log_url: str, running: Container[str], clock: Clock, say: Callable[[str], None]
 ) -> None:
     """Moves the events of every spool whose instance is not among `running` into the log.
 
@@ -29,7 +29,7 @@ async def deliver_leftovers(
     left = [one for one in spools if any(one.glob("*.spool"))]
     if not left:
         return
-    log = open_log(f"log://{root}/events", clock)
+    log = open_log(log_url, clock)
     try:
         for folder in left:
             await _deliver(folder, log, clock, say)

@@ -27,6 +27,7 @@ from chassis.http.client import Client
 from chassis.http.serving import Listener, bind, bind_unix
 from chassis.service import VERSION
 from chassis.telemetry import Telemetry
+from deploy.backing import FILE, Backing, settings_of
 from deploy.control import control_app
 from deploy.fleet import Fleet
 from deploy.home import Home
@@ -49,6 +50,7 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     registry_port: int = 8500
     admin_port: int = 9900
     instances: Mapping[str, int] = {}
+    backing: Backing = Backing()
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -114,9 +116,9 @@ class Supervisor:
             "supervisor", "supervisor", self._clock, log_file=home.root / "log/supervisor.jsonl"
         )
         stack.callback(telemetry.close)
-        registry_port = await self._serve_registry(stack)
         admin_port = await self._serve_admin(stack, telemetry)
-        registry_url = f"consul://{settings.host}:{registry_port}"
+        registry_url = settings.backing.registry or await self._serve_registry(stack)
+        home.write(home.root / FILE, msgspec.json.encode(settings.backing), mode=0o600)
         directory = self._directory(registry_url, stack)
         fleet_ = Fleet(
             self._specs,
@@ -130,7 +132,7 @@ class Supervisor:
         await self._serve_control(fleet_, stack)
         stack.push_async_callback(self._drain, fleet_)
         await self._fill_catalogue(fleet_)
-        await deliver_leftovers(home.root, fleet_.processes, self._clock, self._say)
+        await self._deliver_leftovers(fleet_)
         await fleet_.start()
         supervisor = self._itself(admin_port)
         Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
@@ -148,14 +150,15 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
 
-    async def _serve_registry(self, stack: AsyncExitStack) -> int:
+    async def _serve_registry(self, stack: AsyncExitStack) -> str:
+        """The embedded registry; its URL."""
         listening = bind(self._settings.host, self._settings.registry_port)
         server = RegistryServer(self._clock, self._home.root / "registry")
         stack.callback(server.close)
         listener = Listener(server.asgi, listening)
         await listener.start()
         stack.push_async_callback(listener.drain, 0.1)
-        return listener.port
+        return f"consul://{self._settings.host}:{listener.port}"
 
     async def _serve_admin(self, stack: AsyncExitStack, telemetry: Telemetry) -> int:
         listening = bind(self._settings.host, self._settings.admin_port)
@@ -175,6 +178,11 @@ class Supervisor:
         if said:
             self._say(said)
 
+    async def _deliver_leftovers(self, fleet_: Fleet) -> None:
+        root = self._home.root
+        log_url = settings_of(root).log_url
+        await deliver_leftovers(root, log_url, fleet_.processes, self._clock, self._say)
+
     def _directory(self, registry_url: str, stack: AsyncExitStack) -> Directory:
         client = Client(clock=self._clock)
         registry = discovery.open(registry_url, client=client, clock=self._clock)
@@ -185,6 +193,7 @@ class Supervisor:
 
     def _environ(self, registry_url: str) -> dict[str, str]:
         return {
+            **self._settings.backing.environ(),
             "STAGEDOOR_HOME": str(self._home.root),
             "STAGEDOOR_HOST": self._settings.host,
             "STAGEDOOR_REGISTRY": registry_url,

@@ -8,6 +8,7 @@ import pytest
 
 from chassis.clock import ManualClock
 from chassis.errors import ConfigurationFault
+from chassis.service import ProcessSettings
 from chassis.storage import open_tables
 from deploy.catalogue import fill, fill_when_empty
 from deploy.ingest import COLUMNS
@@ -21,6 +22,10 @@ CLOCK = ManualClock()
 def root(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     return tmp_path
+
+
+def settings(root: Path) -> ProcessSettings:
+    return ProcessSettings(home=root)
 
 
 def films(root: Path, *names: str) -> Path:
@@ -40,26 +45,26 @@ async def names(root: Path) -> list[str]:
 
 async def test_the_first_start_fills_it_and_the_next_leaves_it_alone(root: Path) -> None:
     said: list[str] = []
-    await fill_when_empty(root, CLOCK, said.append)
+    await fill_when_empty(settings(root), CLOCK, said.append)
     filled = await names(root)
     assert len(filled) > 1000 and "titles from" in said[0]
-    await fill_when_empty(root, CLOCK, said.append)
+    await fill_when_empty(settings(root), CLOCK, said.append)
     assert len(said) == 1 and await names(root) == filled
 
 
 async def test_a_list_of_ones_own_is_kept_at_the_next_start(root: Path) -> None:
-    await fill(root, films(root, "Heat", "Ronin"), CLOCK, lambda done: None)
-    await fill_when_empty(root, CLOCK, lambda text: None)
+    await fill(settings(root), films(root, "Heat", "Ronin"), CLOCK, lambda done: None)
+    await fill_when_empty(settings(root), CLOCK, lambda text: None)
     assert await names(root) == ["Heat", "Ronin"]
 
 
 async def test_progress_is_a_share_that_ends_at_one(root: Path) -> None:
     heard: list[float] = []
-    await fill(root, films(root, "Heat"), CLOCK, heard.append)
+    await fill(settings(root), films(root, "Heat"), CLOCK, heard.append)
     assert heard == sorted(heard) and heard[-1] == 1.0
 
 
 async def test_a_list_that_cannot_be_read_is_named_and_fills_nothing(root: Path) -> None:
     with pytest.raises(ConfigurationFault, match=r"missing\.csv"):
-        await fill(root, root / "missing.csv", CLOCK, lambda done: None)
+        await fill(settings(root), root / "missing.csv", CLOCK, lambda done: None)
     assert await names(root) == []

@@ -18,18 +18,22 @@ async def accepted(root: Path, instance: str, log: Log, count: int) -> None:
     await spool.close()
 
 
+def url(root: Path) -> str:
+    return f"log://{root}/events"
+
+
 async def stored(log: Log) -> int:
     return sum((await log.ends(PLAYBACK_BEACON)).values())
 
 
 async def test_only_what_belongs_to_nobody_is_delivered_and_only_once(tmp_path: Path) -> None:
     said: list[str] = []
-    log = open_log(f"log://{tmp_path}/events")
+    log = open_log(url(tmp_path))
     await log.ensure(Topic(PLAYBACK_BEACON))
     await accepted(tmp_path, "beacon-1", log, 5)
     await accepted(tmp_path, "beacon-2", log, 3)
     for _ in range(2):
-        await deliver_leftovers(tmp_path, {"beacon-1"}, SYSTEM, said.append)
+        await deliver_leftovers(tmp_path, url(tmp_path), {"beacon-1"}, SYSTEM, said.append)
     assert await stored(log) == 3
     assert said == ["events of beacon-2, which does not run now: 3 delivered"]
     await log.close()
@@ -37,11 +41,11 @@ async def test_only_what_belongs_to_nobody_is_delivered_and_only_once(tmp_path: 
 
 async def test_a_spool_in_use_is_left_alone_and_said(tmp_path: Path) -> None:
     said: list[str] = []
-    log = open_log(f"log://{tmp_path}/events")
+    log = open_log(url(tmp_path))
     await log.ensure(Topic(PLAYBACK_BEACON))
     spool = Spool(tmp_path / "spool" / "beacon-2", log)
     await spool.append(PLAYBACK_BEACON, [envelope(1)])
-    await deliver_leftovers(tmp_path, set(), SYSTEM, said.append)
+    await deliver_leftovers(tmp_path, url(tmp_path), set(), SYSTEM, said.append)
     assert await stored(log) == 0 and "in use" in said[0]
     await spool.close()
     await log.close()
