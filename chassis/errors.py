@@ -56,8 +56,13 @@ class Retryable(enum.Enum):
 
 
 class StagedoorError(Exception):
-    """The root. `members` are extra fields of the problem body."""
+    """The root. `members` are extra fields of the problem body.
 
+    `public` is what a caller is told in place of a `detail` that names addresses, files or
+    another's words: those are for the log of the process where it happened.
+    """
+
+    public: ClassVar[str] = ""
     status: ClassVar[int] = 500
     code: str = "internal"
     outcome: ClassVar[str] = "local_error"
@@ -224,6 +229,7 @@ class DeadlineExceeded(Refusal):
 class OriginFailure(StagedoorError):
     """The other side of a call did not do its part."""
 
+    public = "what this answer needs did not do its part; nothing is wrong with the request"
     status = 502
     code = "origin_error"
     outcome = "origin_error"
@@ -302,6 +308,7 @@ class StoreFailure(StagedoorError):
 class StoreUnavailable(StoreFailure):
     """The store cannot be reached or cannot write now; the message says why and what to do."""
 
+    public = "what this answer needs cannot be read or written now; try again a little later"
     code = "store_unavailable"
     retryable = Retryable.IDEMPOTENT
 

@@ -201,6 +201,7 @@ class Api:
         except StagedoorError as failure:
             reply = told(failure)
             status, outcome = reply.status, failure.outcome
+            fault = failure.detail if failure.public else ""
         except Exception as unexpected:
             fault, outcome = f"{type(unexpected).__name__}: {unexpected}", "local_error"
             reply = self._unexpected(fault, request.path)

@@ -38,8 +38,8 @@ def problem(failure: BaseException) -> tuple[int, Headers, bytes]:
     if not isinstance(failure, StagedoorError) or isinstance(failure, Faulty):
         return _answer(500, {"code": "internal"}, [])
     fields: dict[str, Any] = {"code": failure.code}
-    if failure.detail:
-        fields["detail"] = failure.detail[:_MAX_DETAIL]
+    if detail := failure.public or failure.detail:
+        fields["detail"] = detail[:_MAX_DETAIL]
     fields |= {name: value for name, value in failure.members.items() if name not in _OWN_FIELDS}
     return _answer(failure.status, fields, _extra_headers(failure))
 

@@ -179,6 +179,16 @@ async def test_a_token_in_a_path_is_not_logged_whole(things: InProcess, tmp_path
     assert text.count("/kkkk") == 2 and "secret" not in text
 
 
+async def test_why_a_store_failed_is_for_the_log_and_not_for_the_caller(
+    things: InProcess, tmp_path: Path
+) -> None:
+    told = await things.rest("GET", "/v1/broken?how=store")
+    assert told.status_code == 503 and "disk" not in told.text
+    assert told.headers["retry-after"] == "2" and "try again" in told.json()["detail"]
+    things.chassis.telemetry.close()
+    assert "the disk is full" in (tmp_path / "test.jsonl").read_text()
+
+
 async def test_a_request_that_is_left_is_counted_as_that(things: InProcess) -> None:
     asked = asyncio.ensure_future(things.rest("GET", "/v1/endless"))
     await until(lambda: things.service.app.in_flight)

@@ -51,6 +51,13 @@ def test_a_missing_credential_is_told_which_scheme_to_use() -> None:
     assert (b"www-authenticate", b"Bearer") in problem(Unauthenticated())[1]
 
 
+@pytest.mark.parametrize("leaf", [errors.StoreUnavailable, errors.ConnectFailed])
+def test_addresses_and_files_are_not_told_to_callers(leaf: type[StagedoorError]) -> None:
+    _, _, body = problem(leaf("10.0.0.7:9042: /srv/rows.db"))
+    assert b"10.0.0.7" not in body and b"/srv" not in body
+    assert json.loads(body)["code"] == leaf.code and json.loads(body)["detail"]
+
+
 def test_members_stand_beside_but_never_in_place_of_the_problems_own_fields() -> None:
     failure = Shed("busy", members={"status": 200, "policy": "cpu"})
     fields = json.loads(problem(failure)[2])
