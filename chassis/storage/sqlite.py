@@ -56,6 +56,9 @@ class SqliteTables:
         found = self._read(statements.get, shape.key_values(key, shape.key.fields), one=True)
         return shape.make(found[0]) if found else None
 
+    async def get_many(self, row: type[R], keys: Sequence[tuple[Any, ...]]) -> list[R | None]:
+        return [await self.get(row, *key) for key in keys]
+
     async def version(self, row: type[Row], *key: Any) -> int | None:
         shape, statements = self._of(row)
         found = self._read(statements.version, shape.key_values(key, shape.key.fields), one=True)

@@ -36,6 +36,18 @@ async def tables(opener: Open) -> AsyncIterator[Tables]:
     await tables.close()
 
 
+async def test_many_rows_are_read_in_the_order_of_their_keys(tables: Tables) -> None:
+    places = [Place("p", f"t{number}", number) for number in range(300)]
+    for at in range(0, 300, 50):
+        await tables.put(*places[at : at + 50])
+    keys = [(one.profile_id, one.title_id) for one in reversed(places)]
+    keys[100:100] = [("p", "absent"), ("nobody", "t1"), keys[0]]
+    wanted: list[Place | None] = [*reversed(places)]
+    wanted[100:100] = [None, None, places[-1]]
+    assert await tables.get_many(Place, keys) == wanted
+    assert await tables.get_many(Place, []) == []
+
+
 async def test_a_row_is_read_back_with_every_kind_of_column(tables: Tables) -> None:
     row = Every(
         region="eu",
