@@ -36,7 +36,7 @@ DRIVERS = {
     "tenacity": {"chassis/resilience/retry.py"},
     "uvicorn": {"chassis/http/serving.py"},
     "yaml": {"gateway/rules/source.py"},
-    "consul": {"chassis/discovery/consul.py"},
+    "consul": {f"chassis/discovery/consul{part}.py" for part in ("", "_leases", "_shell")},
     "pyarrow": {"stream_pipeline/sinks/archive.py"},
 }
 

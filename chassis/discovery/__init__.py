@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from chassis.clock import SYSTEM, Clock
-from chassis.discovery.registry import Instance, KeyValue, Registration, Registry
+from chassis.discovery.registry import Instance, KeyValue, Registration, Registry, Session
 from chassis.errors import ConfigurationFault
 
 if TYPE_CHECKING:
-    from chassis.discovery.consul import Client
+    from chassis.discovery.consul_shell import Client
 
-__all__ = ["Instance", "KeyValue", "Registration", "Registry", "open"]
+__all__ = ["Instance", "KeyValue", "Registration", "Registry", "Session", "open"]
 
 _SCHEMES = {"consul": "http", "consuls": "https"}
 

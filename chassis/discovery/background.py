@@ -14,7 +14,7 @@ def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
     return task
 
 
-async def stop(task: asyncio.Task[None]) -> None:
+async def stop(task: asyncio.Task[Any]) -> None:
     """Cancels `task` and waits until it has ended, however that is."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -7,29 +7,19 @@ anyway, and who is alive registers again.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from chassis.clock import Clock, Timer
 from chassis.discovery.changes import Changes
+from chassis.discovery.durations import seconds
+from chassis.discovery.lowered import decoded
 from chassis.errors import BadRequest
 
 SERVICES = "services"
 PASSING, WARNING, CRITICAL = "passing", "warning", "critical"
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _REAP_FLOOR_S = 60.0
-
-
-def seconds(duration: str) -> float:
-    """A Go duration ("1m30s", "1500ms") in seconds; `BadRequest` when it is none."""
-    parts = _PART.findall(duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise BadRequest(f"{duration!r} is no duration; write for example 10s or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 class CheckBody(msgspec.Struct):
@@ -97,10 +87,11 @@ class Catalog:
         self._clock = clock
         self._changes = changes
         self.services: dict[str, Service] = {}
+        self._named: dict[str, dict[str, Service]] = {}
+        self._checks: dict[str, Check] = {}
 
     def named(self, name: str) -> list[Service]:
-        found = (service for service in self.services.values() if service.name == name)
-        return sorted(found, key=lambda service: service.id)
+        return sorted(self._named.get(name, {}).values(), key=lambda service: service.id)
 
     def names(self) -> dict[str, list[str]]:
         """Service names and the tags seen on any of their instances."""
@@ -109,16 +100,12 @@ class Catalog:
             tags.setdefault(service.name, set()).update(service.tags)
         return {name: sorted(tags[name]) for name in sorted(tags)}
 
-    def checks(self) -> Iterator[Check]:
-        for service in self.services.values():
-            yield from service.checks.values()
-
-    def check(self, check_id: str) -> Check | None:
-        return next((check for check in self.checks() if check.id == check_id), None)
+    def checks(self) -> Iterable[Check]:
+        return self._checks.values()
 
     def register(self, body: bytes) -> None:
         """Enters or replaces a service; `BadRequest` says what is wrong with the body."""
-        wanted = _decoded(body)
+        wanted = decoded(body, ServiceBody, "service definition")
         service_id = wanted.id or wanted.name
         old = self.services.get(service_id)
         index = self._changes.next()
@@ -139,16 +126,16 @@ class Catalog:
 
     def deregister(self, service_id: str) -> bool:
         """False when there is no such service."""
-        service = self.services.pop(service_id, None)
+        service = self.services.get(service_id)
         if service is None:
             return False
-        self._stop(service)
+        self._forget(service)
         self._announce(self._changes.next(), service)
         return True
 
     def beat(self, check_id: str, status: str, output: str) -> bool:
         """A client says how its check stands; False when there is no such check."""
-        check = self.check(check_id)
+        check = self._checks.get(check_id)
         if check is None:
             return False
         check.output = output
@@ -160,10 +147,12 @@ class Catalog:
             self._stop(service)
 
     def _replace(self, old: Service | None, service: Service) -> None:
-        self.services[service.id] = service
         if old is not None:
-            self._stop(old)
+            self._forget(old)
+        self.services[service.id] = service
+        self._named.setdefault(service.name, {})[service.id] = service
         for check in service.checks.values():
+            self._checks[check.id] = check
             self._arm(check)
         self._announce(service.index, *([service] if old is None else [old, service]))
 
@@ -190,6 +179,17 @@ class Catalog:
         check.output = "TTL expired"
         self._set(check, CRITICAL)
 
+    def _forget(self, service: Service) -> None:
+        self._stop(service)
+        del self.services[service.id]
+        same = self._named[service.name]
+        del same[service.id]
+        if not same:
+            del self._named[service.name]
+        for check in service.checks.values():
+            if self._checks.get(check.id) is check:
+                del self._checks[check.id]
+
     @staticmethod
     def _stop(service: Service) -> None:
         for check in service.checks.values():
@@ -203,23 +203,6 @@ class Catalog:
 def topic(service: str) -> str:
     """The change topic of one service's instances."""
     return f"service/{service}"
-
-
-def _decoded(body: bytes) -> ServiceBody:
-    try:
-        return msgspec.convert(_lowered(msgspec.json.decode(body)), ServiceBody)
-    except (msgspec.DecodeError, msgspec.ValidationError) as fault:
-        raise BadRequest(f"the service definition cannot be used: {fault}") from fault
-
-
-def _lowered(value: Any) -> Any:
-    """Field names in lower case, at every level but inside `meta`."""
-    if isinstance(value, list):
-        return [_lowered(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    low = {name.lower(): item for name, item in value.items()}
-    return {name: item if name == "meta" else _lowered(item) for name, item in low.items()}
 
 
 def _checks(wanted: ServiceBody, service_id: str, index: int) -> Iterator[Check]:

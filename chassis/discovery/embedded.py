@@ -1,45 +1,39 @@
 """The embedded registry: an ASGI application that speaks Consul's HTTP API.
 
 It offers the part of the API that a registry client needs: agent services and TTL checks, health
-and catalog queries that block, keys with compare-and-set, and status. Clients cannot tell it from
-a Consul agent in development mode. Reference: https://developer.hashicorp.com/consul/api-docs
+and catalog queries that block, sessions, keys with compare-and-set, and status. Clients cannot tell
+it from a Consul agent. Reference: https://developer.hashicorp.com/consul/api-docs
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from chassis.clock import SYSTEM, Clock
-from chassis.discovery import keys
+from chassis.discovery import answers, keys, sessions
 from chassis.discovery.catalog import (
     CRITICAL,
     PASSING,
     SERVICES,
     WARNING,
     Catalog,
-    Check,
-    Service,
-    seconds,
     topic,
 )
 from chassis.discovery.changes import Changes
+from chassis.discovery.durable import Folder
+from chassis.discovery.durations import seconds
+from chassis.discovery.lowered import decoded
+from chassis.discovery.registry import LARGEST_VALUE
 from chassis.errors import BadRequest
 
-_NODE = "embedded"
-_ADDRESS = "127.0.0.1"
-_DATACENTER = "dc1"
 _DEFAULT_WAIT_S = 300.0
 _LONGEST_WAIT_S = 600.0
-_LARGEST_VALUE = 512 * 1024
 
 
 class RegistryServer:
@@ -49,11 +43,16 @@ class RegistryServer:
     """
 
     def __init__(self, clock: Clock = SYSTEM, state: Path | None = None) -> None:
-        entries = keys.load(state)
-        newest = max((entry.modify_index for entry in entries.values()), default=0)
+        entry_files = Folder(state, keys.Entry, keys.SUFFIX)
+        session_files = Folder(state, sessions.Session, sessions.SUFFIX)
+        entries, alive = entry_files.load(), session_files.load()
+        newest = max(
+            (*(one.modify_index for one in entries), *(one.index for one in alive)), default=0
+        )
         self._clock = clock
         self._changes = Changes(clock, newest)
-        self._keys = keys.Keys(self._changes, entries, state)
+        self._keys = keys.Keys(self._changes, entries, entry_files, clock)
+        self._sessions = sessions.Sessions(clock, alive, session_files, self._ended)
         self._catalog = Catalog(clock, self._changes)
         self.asgi = Starlette(
             routes=self._routes(),
@@ -64,6 +63,7 @@ class RegistryServer:
         """Answers every blocked query with what there is, and stops all timers."""
         self._changes.close()
         self._catalog.close()
+        self._sessions.close()
 
     def _routes(self) -> list[Route]:
         def get(path: str, handle: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -83,6 +83,11 @@ class RegistryServer:
             put("/v1/agent/check/{verb:str}/{id:path}", self._beat),
             get("/v1/catalog/services", self._catalog_services),
             get("/v1/health/service/{name:path}", self._health),
+            put("/v1/session/create", self._session_create),
+            put("/v1/session/renew/{id:str}", self._session_renew),
+            put("/v1/session/destroy/{id:str}", self._session_destroy),
+            get("/v1/session/info/{id:str}", self._session_info),
+            get("/v1/session/list", self._session_list),
             get("/v1/kv/{key:path}", self._kv_get),
             put("/v1/kv/{key:path}", self._kv_put),
             Route("/v1/kv/{key:path}", self._kv_delete, methods=["DELETE"]),
@@ -91,22 +96,36 @@ class RegistryServer:
     # status and agent
 
     async def _leader(self, _: Request) -> Response:
-        return _json(f"{_ADDRESS}:8300")
+        return answers.json(f"{answers.ADDRESS}:8300")
 
     async def _peers(self, _: Request) -> Response:
-        return _json([f"{_ADDRESS}:8300"])
+        return answers.json([f"{answers.ADDRESS}:8300"])
 
     async def _self(self, _: Request) -> Response:
-        config = {"Datacenter": _DATACENTER, "NodeName": _NODE, "Server": True, "Version": _NODE}
-        return _json({"Config": config, "Member": {"Name": _NODE, "Addr": _ADDRESS, "Status": 1}})
+        config = {
+            "Datacenter": answers.DATACENTER,
+            "NodeName": answers.NODE,
+            "Server": True,
+            "Version": answers.NODE,
+        }
+        return answers.json(
+            {
+                "Config": config,
+                "Member": {"Name": answers.NODE, "Addr": answers.ADDRESS, "Status": 1},
+            }
+        )
 
     async def _agent_services(self, _: Request) -> Response:
-        return _json({one.id: _service(one) for one in self._catalog.services.values()})
+        return answers.json(
+            {one.id: answers.of_service(one) for one in self._catalog.services.values()}
+        )
 
     async def _agent_checks(self, _: Request) -> Response:
         services = self._catalog.services
         checks = self._catalog.checks()
-        return _json({check.id: _check(check, services[check.service_id]) for check in checks})
+        return answers.json(
+            {check.id: answers.of_check(check, services[check.service_id]) for check in checks}
+        )
 
     async def _register(self, request: Request) -> Response:
         self._catalog.register(await request.body())
@@ -132,7 +151,7 @@ class RegistryServer:
 
     async def _catalog_services(self, request: Request) -> Response:
         index = await self._newer(request, SERVICES, lambda: self._changes.index(SERVICES))
-        return _json(self._catalog.names(), index)
+        return answers.json(self._catalog.names(), index)
 
     async def _health(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -141,7 +160,39 @@ class RegistryServer:
         found = self._catalog.named(name)
         if _flag(request, "passing"):
             found = [service for service in found if service.passing]
-        return _json([_health_entry(service) for service in found], index)
+        return answers.json([answers.of_health(service) for service in found], index)
+
+    # sessions
+
+    async def _session_create(self, request: Request) -> Response:
+        wanted = decoded(await request.body() or b"{}", sessions.SessionBody, "session")
+        return answers.json({"ID": self._sessions.create(wanted, self._changes.next()).id})
+
+    async def _session_renew(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        session = self._sessions.renew(name)
+        if session is None:
+            return Response(f"Session id '{name}' not found", 404)
+        return answers.json([answers.of_session(session)])
+
+    async def _session_destroy(self, request: Request) -> Response:
+        self._sessions.destroy(request.path_params["id"])
+        return answers.json(True)
+
+    async def _session_info(self, request: Request) -> Response:
+        session = self._sessions.get(request.path_params["id"])
+        return answers.json(
+            [] if session is None else [answers.of_session(session)], self._changes.last
+        )
+
+    async def _session_list(self, _: Request) -> Response:
+        return answers.json(
+            [answers.of_session(one) for one in self._sessions.all()], self._changes.last
+        )
+
+    def _ended(self, session: sessions.Session) -> None:
+        delete = session.behavior == "delete"
+        self._keys.let_go(session.id, session.lock_delay_s, delete=delete)
 
     # keys
 
@@ -152,40 +203,43 @@ class RegistryServer:
         index = await self._newer(request, keys.TOPIC, lambda: self._keys.index(key))
         entry = self._keys.get(key)
         if entry is None:
-            return _json(None, index, status=404)
+            return answers.json(None, index, status=404)
         if _flag(request, "raw"):
-            return Response(entry.value, headers=_indexed(index))
-        return _json([_entry(entry)], index)
+            return Response(entry.value, headers=answers.indexed(index))
+        return answers.json([answers.of_entry(entry)], index)
 
     async def _kv_get_under(self, request: Request, prefix: str) -> Response:
         index = await self._newer(request, keys.TOPIC, lambda: self._keys.index_under(prefix))
         found = self._keys.under(prefix)
         if not found:
-            return _json(None, index, status=404)
+            return answers.json(None, index, status=404)
         if not _flag(request, "keys"):
-            return _json([_entry(entry) for entry in found], index)
+            return answers.json([answers.of_entry(entry) for entry in found], index)
         separator = request.query_params.get("separator", "")
         names = [_cut(entry.key, len(prefix), separator) for entry in found]
-        return _json(list(dict.fromkeys(names)), index)
+        return answers.json(list(dict.fromkeys(names)), index)
 
     async def _kv_put(self, request: Request) -> Response:
-        if {"acquire", "release"} & request.query_params.keys():
-            raise BadRequest("this registry has no sessions, so keys cannot be locked")
         value = await request.body()
-        if len(value) > _LARGEST_VALUE:
-            return Response(f"the value is {len(value)} bytes; {_LARGEST_VALUE} are allowed", 413)
+        if len(value) > LARGEST_VALUE:
+            return Response(f"the value is {len(value)} bytes; {LARGEST_VALUE} are allowed", 413)
         key = request.path_params["key"]
         if not key:
             raise BadRequest("missing key name")
         flags = _number(request, "flags") or 0
-        return _json(self._keys.put(key, value, flags=flags, cas=_number(request, "cas")))
+        for name, change in (("acquire", self._keys.acquire), ("release", self._keys.release)):
+            if holder := request.query_params.get(name):
+                if self._sessions.get(holder) is None:
+                    return Response(f'invalid session "{holder}"', 500)
+                return answers.json(change(key, value, holder, flags=flags))
+        return answers.json(self._keys.put(key, value, flags=flags, cas=_number(request, "cas")))
 
     async def _kv_delete(self, request: Request) -> Response:
         key = request.path_params["key"]
         if _flag(request, "recurse"):
             self._keys.delete_under(key)
-            return _json(True)
-        return _json(self._keys.delete(key, cas=_number(request, "cas")))
+            return answers.json(True)
+        return answers.json(self._keys.delete(key, cas=_number(request, "cas")))
 
     async def _newer(self, request: Request, about: str, index: Callable[[], int]) -> int:
         """Holds a blocking query back; the index to answer with."""
@@ -232,72 +286,9 @@ def _cut(key: str, start: int, separator: str) -> str:
     return key if end < 0 else key[: end + len(separator)]
 
 
-def _indexed(index: int) -> dict[str, str]:
-    return {
-        "X-Consul-Index": str(index),
-        "X-Consul-KnownLeader": "true",
-        "X-Consul-LastContact": "0",
-    }
-
-
-def _json(value: Any, index: int | None = None, *, status: int = 200) -> Response:
-    headers = {} if index is None else _indexed(index)
-    body = b"" if status == 404 else msgspec.json.encode(value)
-    return Response(body, status, headers, "application/json")
-
-
 async def _bad_request(_: Request, fault: Exception) -> Response:
     return Response(str(fault), 400)
 
 
 async def _unwritable(_: Request, fault: Exception) -> Response:
     return Response(f"the key cannot be written: {fault}", 500)
-
-
-def _entry(entry: keys.Entry) -> dict[str, Any]:
-    return {
-        "LockIndex": 0,
-        "Key": entry.key,
-        "Flags": entry.flags,
-        "Value": base64.b64encode(entry.value).decode() if entry.value else None,
-        "CreateIndex": entry.create_index,
-        "ModifyIndex": entry.modify_index,
-    }
-
-
-def _service(service: Service) -> dict[str, Any]:
-    return {
-        "ID": service.id,
-        "Service": service.name,
-        "Tags": service.tags,
-        "Address": service.address,
-        "Meta": service.meta,
-        "Port": service.port,
-        "Weights": {"Passing": 1, "Warning": 1},
-        "EnableTagOverride": False,
-        "CreateIndex": service.created,
-        "ModifyIndex": service.index,
-    }
-
-
-def _check(check: Check, service: Service) -> dict[str, Any]:
-    return {
-        "Node": _NODE,
-        "CheckID": check.id,
-        "Name": check.name,
-        "Status": check.status,
-        "Notes": check.notes,
-        "Output": check.output,
-        "ServiceID": service.id,
-        "ServiceName": service.name,
-        "ServiceTags": service.tags,
-        "Type": "ttl",
-        "CreateIndex": service.created,
-        "ModifyIndex": check.index,
-    }
-
-
-def _health_entry(service: Service) -> dict[str, Any]:
-    node = {"Node": _NODE, "Address": _ADDRESS, "Datacenter": _DATACENTER, "Meta": {}}
-    checks = [_check(check, service) for check in service.checks.values()]
-    return {"Node": node, "Service": _service(service), "Checks": checks}

@@ -1,68 +1,48 @@
-"""Durable keys with compare-and-set: one file a key, fsynced and renamed into place.
+"""The embedded registry's keys: durable, with compare-and-set, and held by sessions.
 
-Writes happen on the calling thread: they are rare and small, and nothing can come between the
-comparison and the set.
+Holding a key keeps nobody from writing it: it only decides which of several sessions that ask has
+it. When a session ends, its keys are free (or gone, as it wished) and nobody is given them until
+its lock delay has passed, so that whoever held them has time to notice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from chassis.clock import Clock
 from chassis.discovery.changes import Changes
-from chassis.disk.files import sync_folder
-from chassis.errors import StoreUnavailable
+from chassis.discovery.durable import Folder
 
 TOPIC = "keys"
-_SUFFIX = ".key"
+SUFFIX = ".key"
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One stored key; indexes as Consul names them."""
+    """One stored key; indexes as Consul names them. `lock_index` counts how often it was taken."""
 
     key: str
     value: bytes
     flags: int
     create_index: int
     modify_index: int
-
-
-def load(directory: Path | None) -> dict[str, Entry]:
-    """Every stored key; `StoreUnavailable` names the file that cannot be read."""
-    if directory is None:
-        return {}
-    entries: dict[str, Entry] = {}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for draft in directory.glob("*.tmp"):
-            draft.unlink()
-        for file in directory.glob(f"*{_SUFFIX}"):
-            entry = _decoded(file)
-            entries[entry.key] = entry
-    except OSError as fault:
-        raise StoreUnavailable(f"the registry's keys cannot be read: {fault}") from fault
-    return entries
-
-
-def _decoded(file: Path) -> Entry:
-    try:
-        return msgspec.msgpack.decode(file.read_bytes(), type=Entry)
-    except msgspec.DecodeError as fault:
-        raise StoreUnavailable(f"{file} is damaged ({fault}); move it away to go on") from fault
+    session: str = ""
+    lock_index: int = 0
 
 
 class Keys:
     """The key-value part of the embedded registry."""
 
-    def __init__(self, changes: Changes, entries: dict[str, Entry], directory: Path | None) -> None:
+    def __init__(
+        self, changes: Changes, entries: Iterable[Entry], folder: Folder[Entry], clock: Clock
+    ) -> None:
         self._changes = changes
-        self._entries = entries
-        self._directory = directory
+        self._entries = {entry.key: entry for entry in entries}
+        self._folder = folder
+        self._clock = clock
         self._deleted = changes.start
+        self._delayed: dict[str, float] = {}
 
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
@@ -86,13 +66,38 @@ class Keys:
         old = self._entries.get(key)
         if cas is not None and cas != (0 if old is None else old.modify_index):
             return False
-        index = self._changes.next()
-        created = index if old is None else old.create_index
-        entry = Entry(key, value, flags, created, index)
-        self._write(entry)
-        self._entries[key] = entry
-        self._changes.happened(index, TOPIC)
+        session, taken = ("", 0) if old is None else (old.session, old.lock_index)
+        self._set(key, value, flags, session, taken)
         return True
+
+    def acquire(self, key: str, value: bytes, session: str, *, flags: int = 0) -> bool:
+        """False when another session holds the key, or one did until just now."""
+        old = self._entries.get(key)
+        holder, taken = ("", 0) if old is None else (old.session, old.lock_index)
+        if holder != session:
+            if holder or self._is_delayed(key):
+                return False
+            taken += 1
+        self._set(key, value, flags, session, taken)
+        return True
+
+    def release(self, key: str, value: bytes, session: str, *, flags: int = 0) -> bool:
+        """False when `session` does not hold the key."""
+        old = self._entries.get(key)
+        if old is None or old.session != session:
+            return False
+        self._set(key, value, flags, "", old.lock_index)
+        return True
+
+    def let_go(self, session: str, delay_s: float, *, delete: bool) -> None:
+        """What becomes of a session's keys when it ends."""
+        held = [entry for entry in self._entries.values() if entry.session == session]
+        for entry in held:
+            self._delayed[entry.key] = self._clock.monotonic() + delay_s
+            if not delete:
+                self._set(entry.key, entry.value, entry.flags, "", entry.lock_index)
+        if delete:
+            self._remove(held)
 
     def delete(self, key: str, *, cas: int | None = None) -> bool:
         """True also when there was no such key; False when `cas` is not its index."""
@@ -107,38 +112,30 @@ class Keys:
     def delete_under(self, prefix: str) -> None:
         self._remove(self.under(prefix))
 
+    def _is_delayed(self, key: str) -> bool:
+        until = self._delayed.get(key)
+        if until is None or until > self._clock.monotonic():
+            return until is not None
+        del self._delayed[key]
+        return False
+
+    def _set(self, key: str, value: bytes, flags: int, session: str, lock_index: int) -> None:
+        old = self._entries.get(key)
+        index = self._changes.next()
+        created = index if old is None else old.create_index
+        entry = Entry(key, value, flags, created, index, session, lock_index)
+        self._folder.write(key, entry)
+        self._entries[key] = entry
+        self._changes.happened(index, TOPIC)
+
     def _remove(self, entries: list[Entry]) -> None:
         if not entries:
             return
+        self._folder.remove(entry.key for entry in entries)
         for entry in entries:
-            if self._directory is not None:
-                _file(self._directory, entry.key).unlink(missing_ok=True)
             del self._entries[entry.key]
-        if self._directory is not None:
-            sync_folder(self._directory)
         self._deleted = self._changes.next()
         self._changes.happened(self._deleted, TOPIC)
 
-    def _write(self, entry: Entry) -> None:
-        if self._directory is None:
-            return
-        final = _file(self._directory, entry.key)
-        draft = final.with_suffix(".tmp")
-        try:
-            with draft.open("wb") as out:
-                out.write(msgspec.msgpack.encode(entry))
-                out.flush()
-                os.fsync(out.fileno())
-            draft.replace(final)
-            sync_folder(self._directory)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
-
-
-def _file(directory: Path, key: str) -> Path:
-    """Keys are longer and wilder than file names may be, so the name is a digest."""
-    return directory / (hashlib.sha256(key.encode()).hexdigest() + _SUFFIX)

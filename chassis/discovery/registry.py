@@ -15,6 +15,11 @@ from msgspec import Struct, field
 
 DEFAULT_TTL_S = 3.0
 DEFAULT_WAIT_S = 30.0
+SESSION_TTL_S = 10.0
+"""The shortest that Consul takes."""
+LOCK_DELAY_S = 1.0
+LARGEST_VALUE = 512 * 1024
+"""Bytes under one key."""
 
 
 class Instance(Struct, frozen=True):
@@ -33,11 +38,13 @@ class Instance(Struct, frozen=True):
 
 
 class KeyValue(Struct, frozen=True):
-    """A stored value. `index` is its last change: the `cas` of the next `kv_put`."""
+    """A stored value. `index` is its last change: the `cas` of the next `kv_put`. `session` is the
+    id of the one that holds the key; empty when none does."""
 
     key: str
     value: bytes
     index: int
+    session: str = ""
 
 
 class Registration(Protocol):
@@ -48,6 +55,41 @@ class Registration(Protocol):
 
     async def deregister(self) -> None:
         """Stops the heartbeats and takes the instance out; safe to call twice."""
+        ...
+
+
+class Session(Protocol):
+    """The right to hold keys, renewed every third of its TTL until it is closed or lost.
+
+    Of all sessions that ask for a key one has it. Writes are not kept from the key: holding it only
+    decides. When a session is lost its keys are given on no earlier than its lock delay after that;
+    until then whoever held one has to have stopped what it allowed.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def is_lost(self) -> bool:
+        """The registry ended it, or took no renewal for a whole TTL; or it was closed."""
+        ...
+
+    async def lost(self) -> None:
+        """Returns as soon as it is lost."""
+        ...
+
+    async def acquire(self, key: str, value: bytes = b"") -> bool:
+        """Takes the key and writes it. False when another session holds it, or one lost it just
+        now, or when this one is lost. True again for what it holds."""
+        ...
+
+    async def release(self, key: str, value: bytes = b"") -> bool:
+        """Gives the key on at once and writes it; False when it was not held."""
+        ...
+
+    async def close(self) -> None:
+        """Releases what it holds and ends it; safe to call twice. Where the registry cannot be told
+        (`StoreUnavailable`) it ends by itself, within two TTLs."""
         ...
 
 
@@ -85,11 +127,23 @@ class Registry(Protocol):
 
     async def kv_put(self, key: str, value: bytes, *, cas: int | None = None) -> bool:
         """Durable when it returns True. With `cas` only if the key's index still is that; 0: only
-        if there is no such key. False when it lost."""
+        if there is no such key. False when it lost. `Faulty` above `LARGEST_VALUE` bytes."""
         ...
 
     async def kv_delete(self, key: str, *, cas: int | None = None) -> bool:
         """With `cas` only if the key's index still is that; False when it lost."""
+        ...
+
+    async def session(
+        self,
+        name: str,
+        *,
+        ttl_s: float = SESSION_TTL_S,
+        lock_delay_s: float = LOCK_DELAY_S,
+        ephemeral: bool = False,
+    ) -> Session:
+        """A new session; `name` is for people. The keys of an `ephemeral` one are deleted when it
+        ends. TTLs from 10 to 86,400 s, lock delays up to 60 s; `Faulty` otherwise."""
         ...
 
     async def leader(self) -> str:

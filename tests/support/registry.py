@@ -1,12 +1,13 @@
-"""The embedded registry behind a real socket, in the test's own loop."""
+"""The embedded registry behind a real socket, in the test's own loop; waiting for any registry."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
 
@@ -15,6 +16,8 @@ from chassis.clock import SYSTEM
 from chassis.discovery import Registry
 from chassis.discovery.embedded import RegistryServer
 from chassis.http.client import Client
+
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -50,3 +53,13 @@ async def serving(state: Path | None = None, port: int | None = None) -> AsyncIt
             registry.close()
             server.should_exit = True
             await task
+
+
+async def until(
+    read: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], within_s: float = 5.0
+) -> T:
+    """What `read` says once it is what is wanted."""
+    async with asyncio.timeout(within_s):
+        while not wanted(value := await read()):  # noqa: ASYNC110  # nobody here to signal
+            await asyncio.sleep(0.01)
+    return value

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from chassis.clock import ManualClock
-from chassis.discovery.catalog import seconds
+from chassis.discovery.durations import seconds
 from chassis.discovery.embedded import RegistryServer
 from chassis.errors import BadRequest, StoreUnavailable
 
@@ -186,7 +186,7 @@ async def test_a_client_that_leaves_is_not_waited_for_and_nothing_is_kept(server
         ("/agent/check/pass/nobody", 404),
         ("/agent/check/dance/nobody", 404),
         ("/kv/key?cas=x", 400),
-        ("/kv/key?acquire=session", 400),
+        ("/kv/key?acquire=session", 500),
         ("/kv/", 400),
     ],
 )
