@@ -74,6 +74,9 @@ class Checkpoint:
             return 0
         pairs = [(record, self._decode(record)) for record in records]
         self._after(2)
+        await self._sink.read_ahead(
+            [(self._sources[record.topic, record.partition], one) for record, one in pairs]
+        )
         for record, decoded in pairs:
             await self._fold(record, decoded)
             if record is records[0]:

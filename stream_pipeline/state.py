@@ -7,7 +7,8 @@ oldest first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -39,6 +40,24 @@ class Rows:
     @property
     def changed(self) -> int:
         return len(self._changed)
+
+    async def load(self, places: Iterable[Place]) -> list[Place]:
+        """Reads those rows that are not in memory, each kind at once; which these were."""
+        known = self._known
+        missing = list(dict.fromkeys(place for place in places if place not in known))
+        kinds: dict[Any, list[Place]] = {}
+        for place in missing:
+            kinds.setdefault(place[0], []).append(place)
+        await asyncio.gather(*(self._load(row, found) for row, found in kinds.items()))
+        return missing
+
+    async def _load(self, row: type[Any], places: Sequence[Place]) -> None:
+        found = await self._tables.get_many(row, [place[1:] for place in places])
+        self._known.update(zip(places, found, strict=True))
+
+    def known(self, place: Place) -> Any:
+        """The row in memory; None also where nothing was read yet."""
+        return self._known.get(place)
 
     async def get(self, row: type[R], *key: str) -> R | None:
         """The present row, from memory or the store."""

@@ -22,6 +22,10 @@ class Sink(Protocol):
         """The next offset each needs, by this sink's own books; absent when there are none yet."""
         ...
 
+    async def read_ahead(self, batch: Sequence[tuple[Source, Decoded | None]]) -> None:
+        """Reads what taking these records is going to need, all at once where that is faster."""
+        ...
+
     async def take(self, source: Source, record: Record, decoded: Decoded | None) -> Verdict:
         """Deduplicates and folds one record in memory; `decoded` is None for a dead letter."""
         ...

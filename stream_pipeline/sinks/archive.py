@@ -79,6 +79,9 @@ class ArchiveSink:
                     await self._begin(source, heads.get(source.partition), known)
         return known
 
+    async def read_ahead(self, batch: Sequence[tuple[Source, Decoded | None]]) -> None:
+        """A chain needs nothing from the store to grow."""
+
     async def take(self, source: Source, record: Record, decoded: Decoded | None) -> Verdict:
         return self._chains[source].take(record, decoded)
 

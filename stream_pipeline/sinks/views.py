@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from chassis.contracts.events import PlayerEvent
 from chassis.contracts.viewing import (
@@ -24,7 +24,7 @@ from stream_pipeline.operators.resume import resume
 from stream_pipeline.operators.trending import HALF_LIFE_S, trending
 from stream_pipeline.sinks import Positions
 from stream_pipeline.source import Source
-from stream_pipeline.state import Rows
+from stream_pipeline.state import Place, Rows
 
 GROUP = "state"
 
@@ -58,6 +58,17 @@ class ViewSink:
     async def resume(self, sources: Sequence[Source]) -> Positions:
         found = [(s, await self._tables.get(Frontier, GROUP, s.epoch, s.name)) for s in sources]
         return {source: frontier.offset for source, frontier in found if frontier is not None}
+
+    async def read_ahead(self, batch: Sequence[tuple[Source, Decoded | None]]) -> None:
+        facts = [(source, one) for source, one in batch if one is not None and one.fact is not None]
+        loaded = await self._rows.load(_places(facts))
+        sessions = {place[1:]: self._window(place) for place in loaded if place[0] is SessionWindow}
+        if sessions:
+            await self._rows.load(_views(facts, sessions))
+
+    def _window(self, place: Place) -> Views:
+        window = self._rows.known(place)
+        return () if window is None else window.views
 
     async def take(self, source: Source, record: Record, decoded: Decoded | None) -> Verdict:
         self._taken[source] = record.offset + 1
@@ -170,3 +181,28 @@ class ViewSink:
         if row is None or row.src_version < version:
             self._rows.put(trending(row, event, source.name, version, self._half_life_s), *key)
         return Verdict.FRESH
+
+
+def _places(facts: Sequence[tuple[Source, Decoded]]) -> Iterator[Place]:
+    """The rows that folding these is going to ask for, but for the views of sessions."""
+    for source, decoded in facts:
+        fact = decoded.fact
+        if isinstance(fact, PlayerEvent):
+            yield SessionWindow, fact.profile_id, fact.session_id
+            yield ContinueWatching, fact.profile_id, fact.title_id
+        elif fact is not None:
+            yield StartSeen, fact.profile_id, decoded.id
+            yield TrendingPartial, fact.country, source.name
+
+
+def _views(
+    facts: Sequence[tuple[Source, Decoded]], sessions: dict[tuple[str, ...], Views]
+) -> Iterator[Place]:
+    """The views that events of `sessions` fall into, as their folds will find."""
+    for _, decoded in facts:
+        fact = decoded.fact
+        if isinstance(fact, PlayerEvent) and counts(fact):
+            session = (fact.profile_id, fact.session_id)
+            if session in sessions:
+                number, sessions[session] = place(sessions[session], fact.seq, fact.at_ms)
+                yield ViewingHistory, fact.profile_id, view_id(fact.session_id, number)

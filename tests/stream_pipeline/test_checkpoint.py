@@ -130,6 +130,9 @@ class Unversioned(Wrapped):
             return found
         return msgspec.structs.replace(found, src_version=0)
 
+    async def get_many(self, row: type, keys: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return [await self.get(row, *key) for key in keys]
+
     async def put_versioned(self, pairs: Sequence[tuple[Any, int]]) -> None:
         await self._inner.put(*[row for row, _ in pairs])
 

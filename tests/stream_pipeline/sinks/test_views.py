@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -166,3 +167,40 @@ async def test_a_long_row_cache_makes_room_for_new_rows_only_after_writing(table
     await sink.flush(0.0)
     windows = [row async for row in tables.scan(SessionWindow)]
     assert [row.count for row in windows] == [2] * 10
+
+
+class Counting:
+    """Tables that count how often rows are asked for one by one, and together."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.alone = self.together = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tables, name)
+
+    async def get(self, row: type, *key: Any) -> Any:
+        self.alone += 1
+        return await self._tables.get(row, *key)
+
+    async def get_many(self, row: type, keys: Sequence[tuple[Any, ...]]) -> Any:
+        self.together += 1
+        return await self._tables.get_many(row, keys)
+
+
+async def test_what_a_batch_needs_is_read_together_before_it_is_folded(tables: Tables) -> None:
+    facts: list[PlayerEvent | PlayStarted] = [
+        *(moment(seq, session=f"s{n}", profile=f"p{n}") for n in range(20) for seq in (1, 2, 90)),
+        *(start(f"play-{n}") for n in range(5)),
+    ]
+    told = [
+        (LIFECYCLE if isinstance(fact, PlayStarted) else source(), decode(record(fact, offset)))
+        for offset, fact in enumerate(facts)
+    ]
+    for _ in range(2):  # first with nothing stored, then with every row
+        counting = Counting(tables)
+        sink = ViewSink(cast(Tables, counting))
+        await sink.read_ahead([*told, (source(), None)])
+        await take(sink, *facts)
+        assert (counting.alone, counting.together) == (0, 5)
+        await sink.flush(0.0)
