@@ -11,25 +11,38 @@ import asyncio
 import errno
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore
 
 from chassis.clock import SYSTEM, Clock
-from chassis.disk.files import make_folder, path_of, sync_file, sync_folder, unavailable
-from chassis.errors import AlreadyExists, Missing, StagedoorError, StoreUnavailable
-from chassis.storage.objects import ObjectInfo, check_key
+from chassis.disk.files import (
+    alone_in,
+    make_folder,
+    path_of,
+    sync_file,
+    sync_folder,
+    unavailable,
+)
+from chassis.errors import (
+    AlreadyExists,
+    Conflict,
+    Faulty,
+    Missing,
+    StagedoorError,
+    StoreUnavailable,
+)
+from chassis.storage.objects import STAGING, STALE_S, Capabilities, ObjectInfo, check_key
+from chassis.storage.pulling import Pull
 
 T = TypeVar("T")
 
-_STAGING = ".staging"
-_STALE_S = 3600.0
 _THREADS = 4
 _ERRNO = re.compile(r"\(os error (\d+)\)")
 
@@ -37,8 +50,10 @@ _ERRNO = re.compile(r"\(os error (\d+)\)")
 class LocalObjects:
     """The objects port on a folder of one file system. Several processes may open it."""
 
+    capabilities: Final = Capabilities(presigned=False)
+
     def __init__(self, folder: Path, clock: Clock = SYSTEM) -> None:
-        make_folder(folder / _STAGING)
+        make_folder(folder / STAGING)
         self._folder = folder
         self._clock = clock
         self._store = LocalStore(folder)
@@ -54,7 +69,19 @@ class LocalObjects:
         return f"LocalObjects({self._folder})"
 
     async def create(self, key: str, body: bytes) -> None:
-        await self._do(key, lambda: self._create(key, body))
+        await self._do(key, lambda: self._create(key, lambda staged: self._fill(staged, body)))
+
+    async def create_from(self, key: str, pieces: AsyncIterable[bytes]) -> None:
+        with Pull(pieces) as pull:
+            await self._do(
+                key, lambda: self._create(key, lambda staged: self._fill_from(staged, pull))
+            )
+
+    async def replace(self, key: str, body: bytes, tag: str) -> str:
+        return await self._do(key, lambda: self._replace(key, body, tag))
+
+    def presigned(self, key: str, ttl_s: int) -> str:
+        raise Faulty(f"{self} has no presigned URLs: look at capabilities.presigned first")
 
     async def get(self, key: str) -> bytes:
         return await self._do(key, lambda: bytes(obstore.get(self._store, key).bytes()))
@@ -79,16 +106,18 @@ class LocalObjects:
         """Runs `work` in a thread, where it ends whatever happens to the caller."""
         check_key(key)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except (BaseError, OSError) as fault:
-            raise self._translated(fault, key) from fault
+            running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         except RuntimeError as fault:
             raise StoreUnavailable(f"{self._folder}: {fault}") from fault
-
-    def _create(self, key: str, body: bytes) -> None:
-        staged = f"{_STAGING}/{os.getpid()}-{self._clock.entropy(8).hex()}"
         try:
-            obstore.put(self._store, staged, body, use_multipart=False)
+            return await running
+        except (BaseError, OSError) as fault:
+            raise self._translated(fault, key) from fault
+
+    def _create(self, key: str, fill: Callable[[str], object]) -> None:
+        staged = self._staged()
+        try:
+            fill(staged)
             sync_file(self._folder / staged)
             obstore.rename(self._store, staged, key, overwrite=False)
         except AlreadyExistsError:
@@ -97,6 +126,32 @@ class LocalObjects:
         finally:
             (self._folder / staged).unlink(missing_ok=True)
         self._make_durable(key)
+
+    def _replace(self, key: str, body: bytes, tag: str) -> str:
+        staged = self._staged()
+        try:
+            self._fill(staged, body)
+            sync_file(self._folder / staged)
+            with alone_in(self._folder / STAGING):
+                if obstore.head(self._store, key)["e_tag"] != tag:
+                    raise Conflict(f"the object {key} has changed since")
+                (self._folder / staged).replace(self._folder / key)
+                new = obstore.head(self._store, key)["e_tag"]
+        finally:
+            (self._folder / staged).unlink(missing_ok=True)
+        sync_folder((self._folder / key).parent)
+        return new or ""
+
+    def _staged(self) -> str:
+        return f"{STAGING}/{os.getpid()}-{self._clock.entropy(8).hex()}"
+
+    def _fill(self, staged: str, body: bytes) -> None:
+        obstore.put(self._store, staged, body, use_multipart=False)
+
+    def _fill_from(self, staged: str, pieces: Pull) -> None:
+        with (self._folder / staged).open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
 
     def _make_durable(self, key: str) -> None:
         """Fsyncs the key's folder, and once the folders above it, which may be as new."""
@@ -117,19 +172,19 @@ class LocalObjects:
 
     def _list(self, prefix: str) -> Sequence[ObjectInfo]:
         found = obstore.list(self._store, prefix or None).collect()
-        infos = [_info(meta) for meta in found if not meta["path"].startswith(f"{_STAGING}/")]
+        infos = [_info(meta) for meta in found if not meta["path"].startswith(f"{STAGING}/")]
         return sorted(infos, key=lambda info: info.key)
 
     def _delete(self, key: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), alone_in(self._folder / STAGING):
             obstore.delete(self._store, key)
             sync_folder((self._folder / key).parent)
 
     def _sweep(self) -> None:
         """Removes what crashed writers left; a young file may be another process's work."""
-        for staged in (self._folder / _STAGING).iterdir():
+        for staged in (self._folder / STAGING).iterdir():
             with suppress(OSError):
-                if staged.stat().st_mtime < self._clock.now() - _STALE_S:
+                if staged.stat().st_mtime < self._clock.now() - STALE_S:
                     staged.unlink()
 
     def _translated(self, fault: Exception, key: str) -> StagedoorError:
@@ -145,4 +200,6 @@ class LocalObjects:
 
 
 def _info(meta: obstore.ObjectMeta) -> ObjectInfo:
-    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
+    return ObjectInfo(
+        meta["path"], meta["size"], meta["last_modified"].timestamp(), meta["e_tag"] or ""
+    )

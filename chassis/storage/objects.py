@@ -6,8 +6,9 @@ and no key is also a folder of another. Other keys are a `BadRequest`.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -17,24 +18,55 @@ from chassis.errors import BadRequest, ConfigurationFault
 
 _KEY = re.compile(r"[\w=-][\w.=-]*(?:/[\w=-][\w.=-]*)*\Z", re.ASCII)
 KEY_LIMIT = 900
+STAGING = ".staging"
+STALE_S = 3600.0
+TTL_LIMIT_S = 7 * 86400
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """Where adapters may differ; everything else they do alike."""
+
+    presigned: bool
+    """`presigned` gives URLs; without it every call of it is a `Faulty`."""
 
 
 class ObjectInfo(msgspec.Struct, frozen=True):
-    """What is known of an object without reading it. `modified` is UNIX seconds."""
+    """What is known of an object without reading it. `modified` is UNIX seconds.
+
+    `tag` changes with the body; writing the very same body again may keep it.
+    """
 
     key: str
     size: int
     modified: float
+    tag: str = ""
 
 
 class Objects(Protocol):
     """Bodies under keys. Every method raises `StoreUnavailable` when the store cannot do it now."""
 
+    @property
+    def capabilities(self) -> Capabilities: ...
+
     async def create(self, key: str, body: bytes) -> None:
         """Writes the object, durable on return; `AlreadyExists` when the key is taken.
 
-        Readers see the whole body or no object. A caller that is cancelled does not know whether
-        the write happened: `head` tells.
+        Readers see the whole body or no object. After `StoreUnavailable`, or when the caller is
+        cancelled, the write may have happened or happen yet: `head` tells what is there by now.
+        """
+        ...
+
+    async def create_from(self, key: str, pieces: AsyncIterable[bytes]) -> None:
+        """`create` of a body of any size up to 5 GB, whose pieces are never all in memory.
+
+        Nothing stays behind when the pieces fail or the caller is cancelled.
+        """
+        ...
+
+    async def replace(self, key: str, body: bytes, tag: str) -> str:
+        """Puts `body` where the object still carries `tag`, and returns its new tag.
+
+        `Conflict` when the object has changed since, `Missing` when there is none.
         """
         ...
 
@@ -58,6 +90,13 @@ class Objects(Protocol):
         """Removes the object; harmless when there is none."""
         ...
 
+    def presigned(self, key: str, ttl_s: int) -> str:
+        """A URL with which anybody reads the object for `ttl_s` seconds, a week at most.
+
+        It is a secret for that long. `Faulty` where `capabilities.presigned` is False.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -71,13 +110,33 @@ def check_key(key: str) -> str:
     return key
 
 
-def open_objects(url: str, clock: Clock = SYSTEM) -> Objects:
-    """The adapter that `url` names: `file:///absolute/folder`."""
+def check_ttl(ttl_s: int) -> int:
+    """`ttl_s` itself, or `BadRequest` saying what it may be."""
+    if not 1 <= ttl_s <= TTL_LIMIT_S:
+        raise BadRequest(f"a presigned URL lives for 1 to {TTL_LIMIT_S} seconds, not {ttl_s}")
+    return ttl_s
+
+
+def open_objects(
+    url: str, clock: Clock = SYSTEM, environ: Mapping[str, str] | None = None
+) -> Objects:
+    """The adapter that `url` names.
+
+    `file:///absolute/folder`, or `s3://bucket[/prefix][?endpoint=http://host:port&region=…]` with
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in `environ`, the process's own by default. Open
+    it in the process that uses it: not before a fork.
+    """
     scheme = url.partition("://")[0]
     if scheme == "file":
         from chassis.storage.local import LocalObjects
 
         return LocalObjects.open(url, clock)
+    if scheme == "s3":
+        from chassis.storage.s3 import S3Objects
+        from chassis.storage.s3_place import S3Place
+
+        return S3Objects(S3Place.parse(url, os.environ if environ is None else environ), clock)
     raise ConfigurationFault(
-        [f"{url!r}: unknown scheme; write file:///absolute/folder"], what="the objects URL"
+        [f"{url!r}: unknown scheme; write file:///absolute/folder or s3://bucket"],
+        what="the objects URL",
     )

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from chassis.errors import AlreadyExists, BadRequest, ConfigurationFault, Missing, StoreUnavailable
 from chassis.storage import Objects, open_objects
 from chassis.storage.objects import check_key
+from tests.support import buckets
 
 KEY = "raw/play.lifecycle/1700000000000000/dt=2025-01-01/hr=07/p=3/00000000000000000042.parquet"
 
 
-@pytest.fixture(params=["file"])
+@pytest.fixture(params=["file", "s3"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Objects]:
-    urls = {"file": f"file://{tmp_path}/deep/objects"}
-    return lambda: open_objects(urls[request.param])
+    url = f"file://{tmp_path}/deep/objects" if request.param == "file" else buckets.fresh()
+    return lambda: open_objects(url)
 
 
 @pytest.fixture

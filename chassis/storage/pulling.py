@@ -1,0 +1,57 @@
+"""An async stream of pieces, read by a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterator
+from concurrent.futures import CancelledError, Future
+
+
+class Abandoned(Exception):
+    """Whoever gave the pieces has left: what was written of them is to be undone."""
+
+
+class Pull:
+    """The pieces as an iterator for one thread, which waits while the event loop makes the next.
+
+    Leaving the block ends the iterator with `Abandoned`, at whatever piece the thread is. What the
+    pieces raise comes out of the block as it is.
+    """
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self._pieces = aiter(pieces)
+        self._loop = asyncio.get_running_loop()
+        self._asked: Future[bytes | None] | None = None
+        self._fault: Exception | None = None
+        self._left = False
+
+    def __enter__(self) -> Pull:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._left = True
+        if self._asked is not None:
+            self._asked.cancel()
+        if kind is Abandoned and self._fault is not None:
+            raise self._fault from None
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (piece := self._ask()) is not None:
+            yield piece
+
+    def _ask(self) -> bytes | None:
+        if self._left:
+            raise Abandoned
+        self._asked = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+        try:
+            return self._asked.result()
+        except CancelledError:
+            raise Abandoned from None
+        except Exception as fault:
+            self._fault = fault
+            raise Abandoned from fault
+
+    async def _next(self) -> bytes | None:
+        if self._left:
+            raise Abandoned
+        return await anext(self._pieces, None)
