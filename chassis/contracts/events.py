@@ -72,7 +72,7 @@ def rfc3339(at_ms: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class PlayStarted(Wire, frozen=True):
+class PlayStarted(Wire, frozen=True, omit_defaults=True, gc=False):
     """`play.started.v1` on `play.lifecycle`: a Play was answered."""
 
     TYPE: ClassVar[str] = "play.started.v1"
@@ -98,7 +98,7 @@ Moment = Literal[
 ]
 
 
-class PlayerEvent(Wire, frozen=True):
+class PlayerEvent(Wire, frozen=True, omit_defaults=True, gc=False):
     """`play.<kind>.v1` on `playback.beacon`: what a player saw. Event time is `at_ms` (UNIX, UTC).
 
     `seq` grows by one a session from 1; `position_ms` is where the player stands in the title.
@@ -133,7 +133,7 @@ class PlayerEvent(Wire, frozen=True):
         return f"{self.session_id}:{self.seq}"
 
 
-class LeaseChanged(Wire, frozen=True):
+class LeaseChanged(Wire, frozen=True, omit_defaults=True):
     """`session.<what>.v1` on `session.lease`: a stream lease began, ended or was evicted."""
 
     session_id: str

@@ -116,7 +116,7 @@ class Shelves(Wire, frozen=True):
     rows: tuple[Shelf, ...]
 
 
-class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True):
+class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """View `continue_watching`: where a profile stands in a title. One row, overwritten in place.
 
     The order of positions is (session start, seq): `session_started_ms`, `seq`. In every view
@@ -139,7 +139,7 @@ class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True):
     src_version: int = 0
 
 
-class ViewingHistory(msgspec.Struct, frozen=True, kw_only=True):
+class ViewingHistory(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """View `vh_live`: one row a view. `intervals` are watched [from, to) ms, merged, in order.
 
     `recent` are the last events as (seq, at_ms, position_ms, flags) and `settled` the intervals
@@ -184,7 +184,7 @@ class TrendingPartial(msgspec.Struct, frozen=True, kw_only=True):
     src_version: int = 0
 
 
-class StartSeen(msgspec.Struct, frozen=True, kw_only=True):
+class StartSeen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """View `start_seen`: the record that first told of a session's start; later ones repeat it."""
 
     key: ClassVar[Key] = Key("start_seen", ("profile_id",), ("event_id",))
@@ -195,7 +195,7 @@ class StartSeen(msgspec.Struct, frozen=True, kw_only=True):
     src_version: int = 0
 
 
-class SessionWindow(msgspec.Struct, frozen=True, kw_only=True):
+class SessionWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """View `profile_session`: the deduplication state of one session.
 
     `window` is a bit for each of the 64 sequence numbers up to `last_seq`, kept as a signed
