@@ -15,7 +15,7 @@ objects that exist are left alone. Nothing is lost because 7 comes last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
@@ -74,9 +74,7 @@ class Checkpoint:
             return 0
         pairs = [(record, self._decode(record)) for record in records]
         self._after(2)
-        await self._sink.read_ahead(
-            [(self._sources[record.topic, record.partition], one) for record, one in pairs]
-        )
+        await self._read_ahead(pairs)
         for record, decoded in pairs:
             await self._fold(record, decoded)
             if record is records[0]:
@@ -120,6 +118,15 @@ class Checkpoint:
     async def close(self) -> None:
         """Finishes what was taken, then leaves the group."""
         await self._consumer.close()
+
+    async def _read_ahead(self, pairs: Sequence[tuple[Record, Decoded | None]]) -> None:
+        batch = [(self._sources[record.topic, record.partition], one) for record, one in pairs]
+        try:
+            await self._sink.read_ahead(batch)
+        except StagedoorError:
+            raise
+        except Exception:  # the record that breaks it is told when it is folded
+            pass
 
     async def _fold(self, record: Record, decoded: Decoded | None) -> None:
         source = self._sources[record.topic, record.partition]

@@ -319,6 +319,9 @@ class Broken(Wrapped):
             raise ZeroDivisionError("a fold broke")
         return await self._inner.get(row, *key)
 
+    async def get_many(self, row: type, keys: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return [await self.get(row, *key) for key in keys]
+
 
 async def test_a_record_that_breaks_a_fold_becomes_a_dead_letter(tmp_path: Path) -> None:
     clock = ManualClock()
