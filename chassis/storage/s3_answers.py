@@ -53,7 +53,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def missing(self) -> bool:
-        return self.status == 404 and self.code != "NoSuchBucket"
+        return self.status == 404 and self.code in ("", "NoSuchKey")
 
     @property
     def no_bucket(self) -> bool:
@@ -70,7 +70,7 @@ class Answer(msgspec.Struct, frozen=True):
             return no_bucket(place)
         if self.missing:
             return Missing(f"there is no object {key}")
-        if self.status in (401, 403):
+        if self.status in (401, 403) or "UserNotFound" in self.code:  # versitygw's word is 404
             return refused(place, self)
         said = " ".join(filter(None, (str(self.status or ""), self.code))) or self.reason
         advice = "slow down" if self.status == 503 else "is it running, and is the endpoint right?"

@@ -70,7 +70,8 @@ def _url_faults(bucket: str, path: str, options: Mapping[str, str]) -> list[str]
             faults.append(f"the prefix: {fault}")
     if unknown := sorted(set(options) - _KNOWN):
         faults.append(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(_KNOWN))}")
-    if not options.get("endpoint", "http://").startswith(("http://", "https://")):
+    endpoint = options.get("endpoint", "http://")
+    if not endpoint.startswith(("http://", "https://")) or "@" in endpoint:
         faults.append(f"endpoint: write http://host:port or https://host, as in {_EXAMPLE}")
     if options.get("create", "no") not in ("yes", "no"):
         faults.append("create: write yes or no")

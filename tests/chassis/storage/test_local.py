@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,18 @@ async def test_a_disk_that_refuses_leaves_no_object_and_nothing_half_written(
     assert list((tmp_path / ".staging").iterdir()) == []
     await objects.create("a/b", b"x" * 10_000)
     assert len(await objects.get("a/b")) == 10_000
+    await objects.close()
+
+
+async def test_pieces_that_stop_leave_nothing_half_written(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x" * 10_000
+        raise ValueError("no more")
+
+    objects = open_objects(f"file://{tmp_path}")
+    with pytest.raises(ValueError, match="no more"):
+        await objects.create_from("a/b", pieces())
+    assert list((tmp_path / ".staging").iterdir()) == []
     await objects.close()
 
 
