@@ -1,0 +1,138 @@
+"""Decides how servers will run, and refuses before anything starts: everything at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chassis.clock import Clock
+from chassis.errors import ConfigurationFault
+from deploy.servers.folders import Folders
+from deploy.servers.installed import Installed
+from deploy.servers.placement import Taken, moved, place, taken_ports
+from deploy.servers.processes import is_alive
+from deploy.servers.room import available_memory, memory_fault
+from deploy.servers.server import Server, Setup
+from deploy.servers.state import ServerState
+
+NEEDS_FREE = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller wants of servers by name: see `Servers.up`."""
+
+    ports: Mapping[str, int]
+    sizes: Mapping[str, int]
+    auth: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    kind: Server
+    state: ServerState
+    setup: Setup
+
+
+def arrange(
+    kinds: Mapping[str, Server],
+    installed: Mapping[str, Installed],
+    folders: Folders,
+    asked: Asked,
+    clock: Clock,
+) -> list[Arrangement]:
+    """How each will run. Nothing is written before everything has been found possible."""
+    known = folders.state.read()
+    taken = Taken.of(known.values())
+    faults: list[str] = []
+    states: dict[str, ServerState] = {}
+    for name, kind in kinds.items():
+        state = known.get(name)
+        faults += refused(kind, state, asked)
+        if not faults:
+            states[name] = _state(kind, state, asked, taken, clock)
+            faults += _in_the_way(kind, states[name])
+    faults += _no_room(folders, kinds, states)
+    if faults:
+        raise ConfigurationFault(faults, what="the servers")
+    for name, state in states.items():
+        folders.state.write(name, state)
+        _keep_secrets(folders, kinds[name], state, clock)
+    return [
+        Arrangement(kind, states[name], folders.setup(name, states[name], installed[name]))
+        for name, kind in kinds.items()
+    ]
+
+
+def refused(kind: Server, state: ServerState | None, asked: Asked) -> list[str]:
+    """What cannot be had of this server as it is, or was; each with what to do."""
+    size = asked.sizes.get(kind.name)
+    if size is not None and not 1 <= size <= kind.most_instances:
+        return [f"{kind.name} runs as 1 to {kind.most_instances} instances, not {size}"]
+    if state is None:
+        return []
+    faults = []
+    here = len(state.instances)
+    if size is not None and size != here:
+        faults.append(
+            f"{kind.name} has the data of {here} and you ask for {size}: stop it and remove its"
+            " folder below servers/ to start anew, or use another STAGEDOOR_HOME"
+        )
+    runs = any(is_alive(one.process) for one in state.instances)
+    port = state.instances[0].ports["main"]
+    if runs and asked.ports.get(kind.name, 0) not in (0, port):
+        faults.append(f"{kind.name} runs on port {port}: {_stop(kind)}")
+    if runs and kind.name in asked.auth and not state.auth:
+        faults.append(f"{kind.name} runs without a password: {_stop(kind)}")
+    return faults
+
+
+def _stop(kind: Server) -> str:
+    return f"`stagedoor servers down {kind.name}` first"
+
+
+def _state(
+    kind: Server, state: ServerState | None, asked: Asked, taken: Taken, clock: Clock
+) -> ServerState:
+    port = asked.ports.get(kind.name)
+    if state is None:
+        size = asked.sizes.get(kind.name, 1)
+        state = place(kind, size, port, taken, clock)
+    elif port is not None and not any(is_alive(one.process) for one in state.instances):
+        state = moved(kind, state, port, taken, clock)
+    return ServerState(state.instances, state.auth or kind.name in asked.auth)
+
+
+def _in_the_way(kind: Server, state: ServerState) -> list[str]:
+    return [
+        f"{kind.name}: port {port} of {address} is taken by another process: free it, or choose"
+        f" another with --port {kind.name}=PORT (0: any free one)"
+        for address, port in taken_ports(state)
+    ]
+
+
+def _no_room(
+    folders: Folders, kinds: Mapping[str, Server], states: Mapping[str, ServerState]
+) -> list[str]:
+    wanted = {
+        name: kinds[name].memory * sum(not is_alive(one.process) for one in state.instances)
+        for name, state in states.items()
+    }
+    fault = memory_fault(wanted, available_memory())
+    faults = [fault] if fault else []
+    room = os.statvfs(folders.root)
+    free = room.f_bavail * room.f_frsize
+    if any(wanted.values()) and free < NEEDS_FREE:
+        faults.append(
+            f"{folders.root}: {free >> 20} MB are free and {NEEDS_FREE >> 20} MB are needed: make"
+            " room, or set STAGEDOOR_HOME to another disk"
+        )
+    return faults
+
+
+def _keep_secrets(folders: Folders, kind: Server, state: ServerState, clock: Clock) -> None:
+    kept = folders.secrets(kind.name)
+    wanted = kind.fresh_secrets(clock, auth=state.auth)
+    if wanted.keys() - kept.keys():
+        folders.keep_secrets(kind.name, {**wanted, **kept})

@@ -1,0 +1,98 @@
+"""Cassandra: one node, or up to three on loopback addresses of their own."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from chassis.clock import Clock
+from deploy.servers import cql, java
+from deploy.servers.maven import MavenJars
+from deploy.servers.server import Command, Instance, NotReady, Server, Setup, password
+from deploy.servers.templates import DATA, fill, write
+
+JAVA = range(11, 18)
+HEAP = "512m"
+USER = "cassandra"
+RING = 1 << 64
+
+
+class Cassandra(Server):
+    name = "cassandra"
+    installation = MavenJars("cassandra", "5.0.6", DATA / "cassandra", JAVA)
+    ports = ("main", "storage", "storage_tls")
+    memory = 1000 << 20
+    most_instances = 3
+    own_addresses = True
+    in_turn = True
+    ready_s = 120.0
+    stop_s = 20.0
+
+    def fresh_secrets(self, clock: Clock, *, auth: bool) -> dict[str, str]:
+        return {"password": password(clock)} if auth else {}
+
+    async def prepare(self, setup: Setup, instance: Instance, clock: Clock) -> None:
+        write(instance.folder / "cassandra.yaml", configuration(setup, instance))
+        for name in ("logback.xml", "jvm.options"):
+            write(instance.folder / name, (DATA / "cassandra" / name).read_text(encoding="utf-8"))
+
+    async def command(self, setup: Setup, instance: Instance) -> Command:
+        agent = next(setup.installed.path.glob("jamm-*.jar"))
+        return Command(
+            (
+                await java.find(self.name, JAVA),
+                *(f"-javaagent:{agent}", "@jvm.options", f"-Xms{HEAP}", f"-Xmx{HEAP}"),
+                f"-Dcassandra.config={(instance.folder / 'cassandra.yaml').as_uri()}",
+                f"-Dcassandra.storagedir={instance.folder}",
+                "-Dlogback.configurationFile=logback.xml",
+                *("-cp", f"{setup.installed.path}/*"),
+                "org.apache.cassandra.service.CassandraDaemon",
+            )
+        )
+
+    async def probe(self, setup: Setup, instance: Instance) -> None:
+        """A query; before it the password that everybody knows is replaced by ours."""
+        secret = setup.secrets.get("password", "")
+        try:
+            async with cql.session(instance, USER, secret) as session:
+                await session.query("SELECT release_version FROM system.local")
+        except NotReady:
+            if secret:
+                await _set_password(instance, secret)
+            raise
+
+    async def finish(self, setup: Setup) -> None:
+        """The first node knows all others."""
+        others = len(setup.instances) - 1
+        secret = setup.secrets.get("password", "")
+        async with cql.session(setup.first, USER, secret) as session:
+            peers = await session.query("SELECT peer FROM system.peers_v2")
+            if len(peers) < others:
+                raise NotReady(f"{setup.first.name} knows {len(peers)} of {others} others")
+
+    def url(self, setup: Setup) -> str:
+        nodes = ",".join(one.authority for one in setup.instances)
+        secret = setup.secrets.get("password")
+        who = f"{USER}:{quote(secret)}@" if secret else ""
+        options = f"dc=datacenter1&replication={len(setup.instances)}"
+        return f"cassandra://{who}{nodes}/stagedoor?{options}"
+
+
+async def _set_password(instance: Instance, secret: str) -> None:
+    async with cql.session(instance) as session:
+        await session.query(f"ALTER ROLE {USER} WITH PASSWORD = '{secret}'")
+
+
+def configuration(setup: Setup, instance: Instance) -> str:
+    """The text of cassandra.yaml."""
+    share = RING // len(setup.instances)
+    secured = "password" in setup.secrets
+    return fill(
+        "cassandra/cassandra.yaml",
+        token=-(RING // 2) + share * (instance.number - 1),
+        address=instance.address,
+        storage=instance.ports["storage"],
+        storage_tls=instance.ports["storage_tls"],
+        port=instance.port,
+        authenticator="PasswordAuthenticator" if secured else "AllowAllAuthenticator",
+        seed=f"{setup.first.address}:{setup.first.ports['storage']}",
+    )

@@ -1,0 +1,77 @@
+"""The launcher's part of a state directory: `servers/<name>/<instance>`, secrets and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from chassis.errors import ConfigurationFault
+from deploy.servers import processes
+from deploy.servers.installed import Installed
+from deploy.servers.placement import instances_of
+from deploy.servers.running import Process
+from deploy.servers.server import Instance, Setup
+from deploy.servers.state import InstanceState, ServerState, StateFile, write_whole
+
+
+class Folders:
+    """Everything of the servers below `home`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.root = home / "servers"
+        self.state = StateFile(self.root)
+
+    def exist(self) -> bool:
+        return self.root.is_dir()
+
+    @contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Makes the folder and keeps other commands out while they would be in the way."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise unusable(self.home, fault) from None
+        with self.state.only_one():
+            yield
+
+    def make(self, server: str, instance: Instance) -> None:
+        (self.root / server).mkdir(exist_ok=True, mode=0o700)
+        instance.folder.mkdir(exist_ok=True)
+
+    def log(self, server: str, instance: str) -> Path:
+        return self.root / server / instance / "log"
+
+    def secrets(self, server: str) -> dict[str, str]:
+        try:
+            return msgspec.json.decode(self._secrets(server).read_bytes(), type=dict[str, str])
+        except FileNotFoundError:
+            return {}
+
+    def keep_secrets(self, server: str, secrets: dict[str, str]) -> None:
+        (self.root / server).mkdir(exist_ok=True, mode=0o700)
+        write_whole(self._secrets(server), msgspec.json.encode(secrets), 0o600)
+
+    def setup(self, server: str, state: ServerState, installed: Installed) -> Setup:
+        instances = instances_of(state, self.root / server)
+        return Setup(installed, self.home, instances, self.secrets(server))
+
+    def process(self, one: InstanceState) -> Process:
+        """The instance as it is now; pid 0 when it does not run."""
+        pid = one.process.pid if processes.is_alive(one.process) else 0
+        memory = processes.rss(one.process)
+        return Process(one.name, one.address, one.ports["main"], pid, memory, one.ready_s)
+
+    def _secrets(self, server: str) -> Path:
+        return self.root / server / "secrets.json"
+
+
+def unusable(home: Path, fault: OSError) -> ConfigurationFault:
+    message = (
+        f"{fault.filename or home}: {fault.strerror}: make {home} a directory that can be written,"
+        " or set STAGEDOOR_HOME to one"
+    )
+    return ConfigurationFault([message], what="the state directory")

@@ -1,0 +1,120 @@
+"""Where installed servers are kept, and how one gets there whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from chassis.clock import Clock
+from chassis.errors import StagedoorError
+from deploy.servers.tools import Tell
+
+
+class NotInstalled(StagedoorError):
+    """A server that is not installed here; the message has the command that installs it."""
+
+    code = "not_installed"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not installed: run `stagedoor servers install {name}`")
+
+
+class InstallFailed(StagedoorError):
+    """A server that cannot be installed; nothing of it was left behind."""
+
+    code = "install_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """`path` is a folder of jars or one program."""
+
+    version: str
+    path: Path
+
+
+class Installation(Protocol):
+    """How one server gets onto this machine."""
+
+    def find(self, cache: Path) -> Installed | None: ...
+
+    async def install(self, cache: Path, clock: Clock, tell: Tell) -> Installed:
+        """Installs it unless it is. `StagedoorError` says what is missing and what to do."""
+        ...
+
+
+def default_cache(environ: Mapping[str, str]) -> Path:
+    """STAGEDOOR_SERVERS, or `stagedoor/servers` in the user's cache folder."""
+    if given := environ.get("STAGEDOOR_SERVERS"):
+        return Path(given).absolute()
+    caches = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache"
+    return Path(caches) / "stagedoor" / "servers"
+
+
+async def install_once(
+    folder: Path, clock: Clock, needs_free: int, fill: Callable[[Path], Awaitable[None]]
+) -> None:
+    """Lets `fill` make `folder` under another name, then renames it.
+
+    A folder that exists is whole. Two who install the same take turns. `needs_free` is in bytes.
+    """
+    _make(folder.parent)
+    with _turn(folder) as take:
+        while not take():
+            await clock.sleep(0.2)
+        if folder.exists():
+            return
+        _check_room(folder.parent, needs_free)
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            await fill(part)
+            part.rename(folder)
+        except OSError as fault:
+            raise InstallFailed(f"{fault.filename or folder}: {fault.strerror}") from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[Callable[[], bool]]:
+    lock = os.open(folder.with_name(folder.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o640)
+
+    def take() -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        yield take
+    finally:
+        os.close(lock)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise InstallFailed(
+            f"{fault.filename}: {fault.strerror}: set STAGEDOOR_SERVERS to a folder that can be"
+            " written"
+        ) from None
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    if free < needed:
+        raise InstallFailed(
+            f"{folder}: {free >> 20} MB are free and {needed >> 20} MB are needed to install:"
+            " make room, or set STAGEDOOR_SERVERS to a folder on another disk"
+        )

@@ -1,0 +1,128 @@
+"""Processes that outlive the command that starts them, known by pid and start time together.
+
+A pid alone is used again by the kernel for another process; a pid and its start time are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from chassis.clock import Clock
+
+MARK = "STAGEDOOR_SERVERS_HOME"
+"""A variable in the environment of every server: whose it is."""
+LOG_LIMIT = 16 << 20
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
+_TICK_S = 0.02
+
+
+class Identity(NamedTuple):
+    """`started` is in clock ticks since the machine started; pid 0 is no process."""
+
+    pid: int
+    started: int
+
+
+NOBODY = Identity(0, 0)
+
+
+def spawn(
+    arguments: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path, home: Path
+) -> Identity:
+    """Starts a program in `folder`, in a session of its own; its output is appended to `log`."""
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_name(log.name + ".1"))
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = os.posix_spawn(
+        "/bin/sh",
+        ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), *arguments],
+        {**inherited, **environ, MARK: str(home)},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
+    )
+    return identity(pid) or Identity(pid, 0)
+
+
+def identity(pid: int) -> Identity | None:
+    """Of a process that runs; None when there is none, or only its remains."""
+    _bury(pid)
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else Identity(pid, int(fields[19]))
+
+
+def is_alive(process: Identity) -> bool:
+    return process.pid > 0 and identity(process.pid) == process
+
+
+def rss(process: Identity) -> int:
+    """Bytes of memory it has; 0 when it does not run."""
+    try:
+        statm = Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE") if is_alive(process) else 0
+
+
+def marked(home: Path) -> Iterator[Identity]:
+    """Every process that was started as a server of `home`, whatever any file says."""
+    mark = f"{MARK}={home}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0") and (
+                found := identity(int(entry.name))
+            ):
+                yield found
+
+
+def send(process: Identity, number: signal.Signals) -> None:
+    """A signal to this process and to no other that has its pid by now."""
+    if is_alive(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+async def end(process: Identity, clock: Clock, patience_s: float) -> None:
+    """SIGTERM, then SIGKILL when it has not gone in time; it is gone on return."""
+    send(process, signal.SIGTERM)
+    give_up = clock.monotonic() + patience_s
+    while is_alive(process) and clock.monotonic() < give_up:
+        await clock.sleep(_TICK_S)
+    await kill(process, clock)
+
+
+async def kill(process: Identity, clock: Clock) -> None:
+    """SIGKILL; it is gone on return."""
+    send(process, signal.SIGKILL)
+    while is_alive(process):
+        await clock.sleep(_TICK_S)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields after the name, which may itself hold spaces and brackets."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _bury(pid: int) -> None:
+    """Takes the status of a child of ours that has ended; others' children are not ours to wait
+    for."""
+    if pid > 0:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)

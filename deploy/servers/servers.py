@@ -1,0 +1,217 @@
+"""The launcher: installs, starts, asks and stops the real servers of one state directory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from chassis.clock import SYSTEM, Clock
+from chassis.errors import NotFound, StagedoorError
+from deploy.servers import processes
+from deploy.servers.arrange import Arrangement, Asked, arrange
+from deploy.servers.folders import Folders
+from deploy.servers.installed import Installed, InstallFailed, NotInstalled
+from deploy.servers.kinds import NAMES, servers
+from deploy.servers.running import Running, Status, without_password
+from deploy.servers.server import NotReady, Server
+from deploy.servers.start import Starter
+from deploy.servers.state import ServerState
+from deploy.servers.together import together
+
+Progress = Callable[[str, str], None]
+"""Told the name of a server and what happens to it."""
+
+
+def _silent(name: str, line: str) -> None:
+    pass
+
+
+class Servers:
+    """The servers in `home`/servers, installed in `cache`. They outlive this object."""
+
+    def __init__(self, home: Path, cache: Path, clock: Clock = SYSTEM) -> None:
+        self._folders = Folders(home.absolute())
+        self._cache = cache.absolute()
+        self._clock = clock
+
+    async def install(
+        self, names: Iterable[str] = NAMES, tell: Progress = _silent
+    ) -> dict[str, Installed]:
+        """Installs those that are not; `InstallFailed` tells everything that could not be.
+
+        Different ways of installing go at once, servers of one way one after the other.
+        """
+        ways: dict[type, list[Server]] = {}
+        for kind in servers(names).values():
+            ways.setdefault(type(kind.installation), []).append(kind)
+        done: dict[str, Installed] = {}
+        failed: list[StagedoorError] = []
+        await together(self._install(kinds, done, failed, tell) for kinds in ways.values())
+        if failed:
+            raise InstallFailed("\n".join(map(str, failed)))
+        return {name: done[name] for name in servers(names)}
+
+    async def _install(
+        self,
+        kinds: list[Server],
+        done: dict[str, Installed],
+        failed: list[StagedoorError],
+        tell: Progress,
+    ) -> None:
+        for kind in kinds:
+
+            def say(line: str, name: str = kind.name) -> None:
+                tell(name, line)
+
+            try:
+                found = await kind.installation.install(self._cache, self._clock, say)
+            except StagedoorError as fault:
+                failed.append(fault)
+            else:
+                done[kind.name] = found
+                tell(kind.name, f"{found.version} is installed")
+
+    def installed(self, names: Iterable[str] = NAMES) -> dict[str, Installed | None]:
+        return {name: kind.installation.find(self._cache) for name, kind in servers(names).items()}
+
+    async def up(
+        self,
+        names: Iterable[str] = NAMES,
+        *,
+        ports: Mapping[str, int] | None = None,
+        sizes: Mapping[str, int] | None = None,
+        auth: Collection[str] = (),
+        tell: Progress = _silent,
+    ) -> dict[str, Running]:
+        """Starts those that do not run and returns when all truly answer.
+
+        Ports are those of last time unless `ports` says otherwise; `sizes` is the number of
+        instances; servers in `auth` want a password. `NotInstalled`; `ConfigurationFault` with
+        everything that is in the way, before anything starts; `StagedoorError` when one does not
+        come up: then what this call started is stopped, and what ran before goes on.
+        """
+        kinds = servers(names)
+        found = {name: self._find(kind) for name, kind in kinds.items()}
+        with self._folders.only_one():
+            asked = Asked(ports or {}, sizes or {}, frozenset(auth))
+            arranged = arrange(kinds, found, self._folders, asked, self._clock)
+            starter = Starter(self._folders, self._clock, tell)
+            await starter.start(arranged)
+            return {one.kind.name: self._running(one) for one in arranged}
+
+    def _find(self, kind: Server) -> Installed:
+        found = kind.installation.find(self._cache)
+        if found is None:
+            raise NotInstalled(kind.name)
+        return found
+
+    def _running(self, one: Arrangement) -> Running:
+        state = self._folders.state.read()[one.kind.name]
+        return Running(
+            one.kind.name,
+            one.setup.installed.version,
+            one.kind.url(one.setup),
+            [self._folders.process(instance) for instance in state.instances],
+            one.kind.environ(one.setup),
+        )
+
+    async def status(self, names: Iterable[str] = NAMES) -> list[Status]:
+        """Every instance that was ever started here and has not been removed, asked just now."""
+        states = self._folders.state.read()
+        listed: dict[tuple[str, str], Status] = {}
+        kinds = [kind for name, kind in servers(names).items() if name in states]
+        await together(self._ask(kind, states[kind.name], listed) for kind in kinds)
+        order = [(kind.name, one.name) for kind in kinds for one in states[kind.name].instances]
+        return [listed[key] for key in order]
+
+    async def _ask(
+        self, kind: Server, state: ServerState, listed: dict[tuple[str, str], Status]
+    ) -> None:
+        found = kind.installation.find(self._cache) or Installed("?", Path())
+        setup = self._folders.setup(kind.name, state, found)
+        url = without_password(kind.url(setup))
+        for instance, kept in zip(setup.instances, state.instances, strict=True):
+            shown = self._folders.process(kept)
+            status, why = "down", ""
+            if shown.pid:
+                status = "up"
+                try:
+                    await kind.probe(setup, instance)
+                except (NotReady, OSError) as fault:
+                    status, why = "silent", str(fault)
+            listed[kind.name, kept.name] = Status(
+                kind.name,
+                kept.name,
+                found.version,
+                status,
+                kept.ports["main"],
+                shown.pid,
+                shown.rss,
+                kept.ready_s,
+                url,
+                why,
+            )
+
+    async def down(self, names: Iterable[str] = NAMES) -> list[str]:
+        """Stops them, the last one first; the names of the instances that ran.
+
+        Without names also whatever else was started as a server of this state directory.
+        """
+        wanted = servers(names)
+        if not self._folders.exist():
+            return []
+        with self._folders.only_one():
+            states = self._folders.state.read()
+            stopped: list[str] = []
+            for name in reversed([name for name in wanted if name in states]):
+                running = self._alive(states[name])
+                patience = wanted[name].stop_s
+                await together(
+                    processes.end(process, self._clock, patience) for process in running.values()
+                )
+                stopped += running
+            if len(wanted) == len(NAMES):
+                left = list(processes.marked(self._folders.home))
+                await together(processes.end(one, self._clock, 10.0) for one in left)
+            return stopped
+
+    async def kill(self, name: str) -> list[int]:
+        """SIGKILL for a server, or one instance of it such as `kafka-2`; the pids that ran."""
+        running = self._alive(self._named(name)[1])
+        await asyncio.gather(*(processes.kill(one, self._clock) for one in running.values()))
+        return [process.pid for process in running.values()]
+
+    async def restart(self, name: str, tell: Progress = _silent) -> Running:
+        """Stops a server, or one instance of it, and starts it on the same ports and data."""
+        server, state = self._named(name)
+        kind = servers([server])[server]
+        with self._folders.only_one():
+            running = self._alive(state).values()
+            await together(processes.end(one, self._clock, kind.stop_s) for one in running)
+        return (await self.up([server], tell=tell))[server]
+
+    def log_files(self, name: str) -> list[Path]:
+        """The log of each instance of a server, or of one instance."""
+        server, state = self._named(name)
+        return [self._folders.log(server, one.name) for one in state.instances]
+
+    def _named(self, name: str) -> tuple[str, ServerState]:
+        """The server that `name` is or belongs to, with the instances that it means."""
+        states = self._folders.state.read()
+        if name in states:
+            return name, states[name]
+        for server, state in states.items():
+            for one in state.instances:
+                if one.name == name:
+                    return server, ServerState([one], state.auth)
+        servers([name.rpartition("-")[0] or name])
+        raise NotFound(
+            f"{name} was never started in {self._folders.home}: start it with `stagedoor servers"
+            f" up {name}`"
+        )
+
+    @staticmethod
+    def _alive(state: ServerState) -> dict[str, processes.Identity]:
+        listed = {one.name: one.process for one in state.instances}
+        return {name: one for name, one in listed.items() if processes.is_alive(one)}

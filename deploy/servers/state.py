@@ -1,0 +1,87 @@
+"""What the launcher remembers of a state directory: ports stay the same from start to start."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from chassis.disk.files import sync_folder
+from chassis.errors import ConfigurationFault
+from deploy.servers.processes import NOBODY, Identity
+
+
+class InstanceState(msgspec.Struct, frozen=True):
+    """One process, or where it ran last. `ready_s` is how long it took to answer, 0.0 unknown."""
+
+    name: str
+    address: str
+    ports: dict[str, int]
+    process: Identity = NOBODY
+    ready_s: float = 0.0
+
+
+class ServerState(msgspec.Struct, frozen=True):
+    """One server; `auth` says whether it wants a password."""
+
+    instances: list[InstanceState]
+    auth: bool = False
+
+    def with_instance(self, changed: InstanceState) -> ServerState:
+        listed = [changed if one.name == changed.name else one for one in self.instances]
+        return msgspec.structs.replace(self, instances=listed)
+
+
+class StateFile:
+    """`servers/state.json` of one state directory; every change replaces it whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "state.json"
+
+    def read(self) -> dict[str, ServerState]:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, ServerState])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as fault:
+            raise ConfigurationFault(
+                [f"{self._file}: {fault}: stop its servers by hand and remove it"],
+                what="the servers' state",
+            ) from None
+
+    def write(self, name: str, state: ServerState) -> None:
+        content = msgspec.json.format(msgspec.json.encode({**self.read(), name: state}))
+        write_whole(self._file, content, 0o640)
+
+    @contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Only one command at a time starts or stops servers of a state directory."""
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise ConfigurationFault(
+                [f"{self._folder}: another command is starting or stopping them: wait for it"],
+                what="the servers",
+            ) from None
+        finally:
+            os.close(lock)
+
+
+def write_whole(file: Path, content: bytes, mode: int) -> None:
+    """Replaces `file` whole and durably, or leaves it as it was."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+    sync_folder(file.parent)
