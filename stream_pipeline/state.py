@@ -8,10 +8,9 @@ oldest first.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar
-
-import msgspec
+from typing import Any, Protocol
 
 from chassis.storage import Tables
 
@@ -23,19 +22,37 @@ class VersionedRow(Protocol):
     def src_version(self) -> int: ...
 
 
-R = TypeVar("R", bound=msgspec.Struct)
 Place = tuple[Any, ...]  # row type, then its whole key
 
 
+class Absent(KeyError):
+    """A place whose row was not read yet; `args` holds it."""
+
+
+class _Known(dict[Place, Any]):
+    def __missing__(self, place: Place) -> Any:
+        raise Absent(place)
+
+
 class Rows:
+    """`rows[place]` is the row as folded so far, or None where there is none; `Absent` where
+    nobody knows yet: `load` it."""
+
     def __init__(self, tables: Tables, *, capacity: int = 50_000) -> None:
         self._tables = tables
         self._capacity = capacity
-        self._known: dict[Place, Any] = {}
+        self._known = _Known()
         self._changed: dict[Place, Any] = {}
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def __getitem__(self, place: Place) -> Any:
+        return self._known[place]
+
+    def __setitem__(self, place: Place, row: VersionedRow) -> None:
+        """Remembers a folded row until it is written."""
+        self._known[place] = self._changed[place] = row
 
     @property
     def changed(self) -> int:
@@ -55,33 +72,14 @@ class Rows:
         found = await self._tables.get_many(row, [place[1:] for place in places])
         self._known.update(zip(places, found, strict=True))
 
-    def known(self, place: Place) -> Any:
-        """The row in memory; None also where nothing was read yet."""
-        return self._known.get(place)
-
-    async def get(self, row: type[R], *key: str) -> R | None:
-        """The present row, from memory or the store."""
-        place = (row, *key)
-        if place in self._known:
-            known: R | None = self._known[place]
-            return known
-        stored = self._known[place] = await self._tables.get(row, *key)
-        return stored
-
-    def put(self, row: Any, *key: str) -> None:
-        """Remembers a folded row until it is written."""
-        place = (type(row), *key)
-        self._known.pop(place, None)
-        self._known[place] = self._changed[place] = row
-
     async def write(self) -> int:
         """Writes every changed row, durable on return; how many there were."""
         batch: Sequence[tuple[Any, int]] = [
             (row, row.src_version) for row in self._changed.values()
         ]
         await self._tables.put_versioned(batch)
-        self._changed.clear()
         self._make_room()
+        self._changed.clear()
         return len(batch)
 
     def forget(self) -> None:
@@ -90,5 +88,12 @@ class Rows:
         self._changed.clear()
 
     def _make_room(self) -> None:
-        for place in list(self._known)[: max(0, len(self._known) - self._capacity)]:
+        """What was just written goes last."""
+        excess = len(self._known) - self._capacity
+        if excess <= 0:
+            return
+        for place, row in self._changed.items():
+            del self._known[place]
+            self._known[place] = row
+        for place in list(itertools.islice(self._known, excess)):
             del self._known[place]

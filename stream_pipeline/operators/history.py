@@ -9,12 +9,11 @@ between its neighbours, and the order of arrival makes no difference.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from chassis.contracts.events import PlayerEvent
 from chassis.contracts.viewing import ViewingHistory
-from stream_pipeline.operators.intervals import Interval, length, union
+from stream_pipeline.operators.intervals import Intervals, add, length
 
 GAP_MS = 5 * 60 * 1000
 REORDER = 8
@@ -92,16 +91,18 @@ def history(
         return _first(event, point, number, version)
     recent, settled, intervals = row.recent, row.settled, row.intervals
     if event.seq > recent[-1][0]:
-        intervals = union(intervals, _watched((recent[-1], point)))
+        intervals = _extended(intervals, recent[-1], point)
         recent = (*recent, point)
     else:
         at = bisect_left(recent, event.seq, key=lambda known: known[0])
         if recent[at][0] == event.seq or (at == 0 and len(recent) >= REORDER):
             return row
         recent = (*recent[:at], point, *recent[at:])
-        intervals = union(settled, _watched(recent))
+        intervals = settled
+        for before, after in pairwise(recent):
+            intervals = _extended(intervals, before, after)
     if len(recent) > REORDER:
-        settled = union(settled, _watched(recent[:2]))
+        settled = _extended(settled, recent[0], recent[1])
         recent = recent[1:]
     last = recent[-1]
     return ViewingHistory(
@@ -148,11 +149,10 @@ def _first(event: PlayerEvent, point: Point, number: int, version: int) -> Viewi
     )
 
 
-def _watched(points: Sequence[Point]) -> Iterable[Interval]:
-    """What each two neighbours prove: no further than twice the time between them."""
-    for before, after in pairwise(points):
-        if not (before[3] & RUNS and after[3] & JOINS):
-            continue
+def _extended(intervals: Intervals, before: Point, after: Point) -> Intervals:
+    """The union with what two neighbours prove: no further than twice the time between them."""
+    if before[3] & RUNS and after[3] & JOINS:
         elapsed, moved = after[1] - before[1], after[2] - before[2]
         if elapsed >= 0 and 0 < moved <= elapsed * SPEED + SLACK_MS:
-            yield before[2], after[2]
+            return add(intervals, before[2], after[2])
+    return intervals

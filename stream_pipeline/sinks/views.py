@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from chassis.contracts.events import PlayerEvent
+from chassis.contracts.events import PlayerEvent, PlayStarted
 from chassis.contracts.viewing import (
     VIEWS,
     ContinueWatching,
@@ -24,7 +24,7 @@ from stream_pipeline.operators.resume import resume
 from stream_pipeline.operators.trending import HALF_LIFE_S, trending
 from stream_pipeline.sinks import Positions
 from stream_pipeline.source import Source
-from stream_pipeline.state import Place, Rows
+from stream_pipeline.state import Absent, Place, Rows
 
 GROUP = "state"
 
@@ -67,7 +67,7 @@ class ViewSink:
             await self._rows.load(_views(facts, sessions))
 
     def _window(self, place: Place) -> Views:
-        window = self._rows.known(place)
+        window: SessionWindow | None = self._rows[place]
         return () if window is None else window.views
 
     async def take(self, source: Source, record: Record, decoded: Decoded | None) -> Verdict:
@@ -75,9 +75,13 @@ class ViewSink:
         if decoded is None or decoded.fact is None:
             return Verdict.FRESH
         version = source.version(record.offset)
-        if isinstance(decoded.fact, PlayerEvent):
-            return await self._take_moment(decoded.fact, version)
-        return await self._take_start(source, decoded, version)
+        while True:
+            try:
+                if isinstance(decoded.fact, PlayerEvent):
+                    return self._take_moment(decoded.fact, version)
+                return self._take_start(source.name, decoded.id, decoded.fact, version)
+            except Absent as absent:
+                await self._rows.load(absent.args)
 
     def due(self, now: float) -> float:
         if not self._taken:
@@ -108,79 +112,88 @@ class ViewSink:
         self._taken.clear()
         self._since = None
 
-    async def _take_moment(self, event: PlayerEvent, version: int) -> Verdict:
+    def _take_moment(self, event: PlayerEvent, version: int) -> Verdict:
+        """Reads every row before it changes one: `Absent` leaves all as they were."""
         rows, profile = self._rows, event.profile_id
-        window = await rows.get(SessionWindow, profile, event.session_id)
-        verdict, number = self._observe(window, event, version)
+        session = (SessionWindow, profile, event.session_id)
+        window: SessionWindow | None = rows[session]
+        verdict, number, seen = _observe(window, event, version)
         if verdict is not Verdict.FRESH:
             return verdict
-        stood = await rows.get(ContinueWatching, profile, event.title_id)
+        title = (ContinueWatching, profile, event.title_id)
+        stood: ContinueWatching | None = rows[title]
+        if number is not None:
+            view = (ViewingHistory, profile, view_id(event.session_id, number))
+            watched: ViewingHistory | None = rows[view]
+            if watched is None or (
+                watched.src_version < version and watched.title_id == event.title_id
+            ):
+                after = history(watched, event, number, version)
+                if after is not watched:
+                    rows[view] = after
         if stood is None or stood.src_version < version:
             stands = resume(stood, event, version)
-            if stands is not stood:
-                rows.put(stands, profile, event.title_id)
-        if number is not None:
-            await self._take_view(event, number, version)
-        return verdict
+            if stands is not None and stands is not stood:
+                rows[title] = stands
+        if seen is not None and seen is not window:
+            rows[session] = seen
+        return Verdict.FRESH
 
-    def _observe(
-        self, window: SessionWindow | None, event: PlayerEvent, version: int
-    ) -> tuple[Verdict, int | None]:
-        """The verdict, and the number of the view that the event belongs to."""
-        views: Views = window.views if window is not None else ()
-        number = None
-        if window is not None and version <= window.src_version:
-            # The row has seen this record; whether the others have, their own versions tell.
-            return Verdict.FRESH, place(views, event.seq, event.at_ms)[0] if counts(event) else None
-        last, bits = (window.last_seq, unsigned(window.window)) if window is not None else (-1, 0)
-        verdict, last, bits = observe(last, bits, event.seq)
-        if verdict is Verdict.FRESH:
-            if counts(event):
-                number, views = place(views, event.seq, event.at_ms)
-            self._rows.put(
-                SessionWindow(
-                    profile_id=event.profile_id,
-                    session_id=event.session_id,
-                    last_seq=last,
-                    window=signed(bits),
-                    last_ms=max(event.at_ms, window.last_ms if window is not None else 0),
-                    count=1 + (window.count if window is not None else 0),
-                    views=views,
-                    src_version=version,
-                ),
-                event.profile_id,
-                event.session_id,
-            )
-        return verdict, number
-
-    async def _take_view(self, event: PlayerEvent, number: int, version: int) -> None:
-        key = (event.profile_id, view_id(event.session_id, number))
-        row = await self._rows.get(ViewingHistory, *key)
-        if row is not None and (row.src_version >= version or row.title_id != event.title_id):
-            return
-        after = history(row, event, number, version)
-        if after is not row:
-            self._rows.put(after, *key)
-
-    async def _take_start(self, source: Source, decoded: Decoded, version: int) -> Verdict:
-        event = decoded.fact
-        assert event is not None and not isinstance(event, PlayerEvent)
-        seen = await self._rows.get(StartSeen, event.profile_id, decoded.id)
+    def _take_start(self, source: str, event_id: str, event: PlayStarted, version: int) -> Verdict:
+        rows = self._rows
+        start = (StartSeen, event.profile_id, event_id)
+        scope = (TrendingPartial, event.country, source)
+        seen: StartSeen | None = rows[start]
+        partial: TrendingPartial | None = rows[scope]
         if seen is not None and seen.src_version < version:
             return Verdict.DUPLICATE
         if seen is None:
-            first = StartSeen(
+            rows[start] = StartSeen(
                 profile_id=event.profile_id,
-                event_id=decoded.id,
+                event_id=event_id,
                 at_ms=event.at_ms,
                 src_version=version,
             )
-            self._rows.put(first, event.profile_id, decoded.id)
-        key = (event.country, source.name)
-        row = await self._rows.get(TrendingPartial, *key)
-        if row is None or row.src_version < version:
-            self._rows.put(trending(row, event, source.name, version, self._half_life_s), *key)
+        if partial is None or partial.src_version < version:
+            rows[scope] = trending(partial, event, source, version, self._half_life_s)
         return Verdict.FRESH
+
+
+def _observe(
+    window: SessionWindow | None, event: PlayerEvent, version: int
+) -> tuple[Verdict, int | None, SessionWindow | None]:
+    """The verdict, the number of the view that the event belongs to, and the window after it."""
+    if window is None:
+        verdict, last, bits = observe(-1, 0, event.seq)
+        views: Views = ()
+        last_ms, count = event.at_ms, 1
+    elif version <= window.src_version:
+        # The row has seen this record; whether the others have, their own versions tell.
+        seen_in = place(window.views, event.seq, event.at_ms)[0] if counts(event) else None
+        return Verdict.FRESH, seen_in, window
+    else:
+        verdict, last, bits = observe(window.last_seq, unsigned(window.window), event.seq)
+        if verdict is not Verdict.FRESH:
+            return verdict, None, window
+        views, count = window.views, window.count + 1
+        last_ms = max(event.at_ms, window.last_ms)
+    number = None
+    if counts(event):
+        number, views = place(views, event.seq, event.at_ms)
+    return (
+        verdict,
+        number,
+        SessionWindow(
+            profile_id=event.profile_id,
+            session_id=event.session_id,
+            last_seq=last,
+            window=signed(bits),
+            last_ms=last_ms,
+            count=count,
+            views=views,
+            src_version=version,
+        ),
+    )
 
 
 def _places(facts: Sequence[tuple[Source, Decoded]]) -> Iterator[Place]:
