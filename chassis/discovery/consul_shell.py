@@ -18,11 +18,11 @@ T = TypeVar("T")
 Params = Sequence[tuple[str, Any]]
 
 _PATIENCE_S = 5.0
-_FILTERED = (b"x-consul-results-filtered-by-acls", b"true")
+_FILTERED = "X-Consul-Results-Filtered-By-Acls"
 
 
 class Answer(Protocol):
-    """A whole answer. Header names are in lower case."""
+    """A whole answer. Header names may have any case."""
 
     @property
     def status(self) -> int: ...
@@ -109,8 +109,8 @@ class HTTPClient(base.HTTPClient):  # type: ignore[misc]  # py-consul carries no
             body=data.encode() if isinstance(data, str) else data,
             deadline=Deadline.after(self._clock, _PATIENCE_S + _blocking_s(params)),
         )
-        _refuse_filtered(path, answer)
         fields = {name.decode("latin-1").title(): value.decode() for name, value in answer.headers}
+        _refuse_filtered(path, fields)
         return callback(base.Response(answer.status, fields, answer.body.decode()))
 
 
@@ -127,9 +127,9 @@ class Consul(base.Consul):  # type: ignore[misc]  # py-consul carries no types
         return self._shell
 
 
-def _refuse_filtered(path: str, answer: Answer) -> None:
+def _refuse_filtered(path: str, fields: Mapping[str, str]) -> None:
     """A token that may not see a service is shown an empty list of it: that is no empty service."""
-    if path.startswith("/v1/health/service/") and _FILTERED in answer.headers:
+    if path.startswith("/v1/health/service/") and fields.get(_FILTERED) == "true":
         raise ACLPermissionDenied("it may not read this service or its node")
 
 

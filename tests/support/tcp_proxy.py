@@ -100,7 +100,7 @@ class TcpProxy:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One direction, until its end: pieces keep their order, each comes `delay_s` late."""
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # either side may have ended it
             while piece := await reader.read(_PIECE):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
