@@ -85,7 +85,10 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.objects or f"file://{self.root}/archive"
 
     def tables_url(self, service: str) -> str:
-        return self.tables or f"sqlite://{self.root}/data/{service}.db"
+        """Each service has tables of its own: `{service}` in the URL stands for its name."""
+        if self.tables:
+            return self.tables.replace("{service}", service)
+        return f"sqlite://{self.root}/data/{service}.db"
 
 
 class Chassis:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 class Key:
     """The table of a row type, and which of its fields address one row.
 
-    Rows with equal `partition` values live together and are read in `clustering` order.
+    Rows with equal `partition` values live together and are read in `clustering` order. With
+    `ttl_s` a row is gone that many seconds after it was last written.
     """
 
     table: str
     partition: tuple[str, ...]
     clustering: tuple[str, ...] = ()
+    ttl_s: int | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:

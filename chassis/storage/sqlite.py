@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from chassis.clock import SYSTEM, Clock
 from chassis.disk.commit import GroupCommit
 from chassis.disk.files import path_of
 from chassis.disk.sqlite import Operation, commit_together, connect, translated
@@ -28,10 +29,13 @@ _SCAN_ROWS = 256
 class SqliteTables:
     """The tables port on SQLite. Several processes may open the same file."""
 
-    capabilities: Final = Capabilities(isolated_batches=True)
+    capabilities: Final = Capabilities(
+        isolated_batches=True, first_of_equal_versions=True, empty_partitions=True
+    )
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock = SYSTEM) -> None:
         self._path = path
+        self._clock = clock
         self._writer = connect(path, writes=True)
         self._reader = connect(path, writes=False)
         self._writes: GroupCommit[Operation, Any] = GroupCommit(
@@ -41,8 +45,8 @@ class SqliteTables:
         self._closed = False
 
     @classmethod
-    def open(cls, url: str) -> SqliteTables:
-        return cls(path_of(url, what="the tables URL", example="sqlite:///var/lib/rows.db"))
+    def open(cls, url: str, clock: Clock = SYSTEM) -> SqliteTables:
+        return cls(path_of(url, what="the tables URL", example="sqlite:///var/lib/rows.db"), clock)
 
     def __repr__(self) -> str:
         return f"SqliteTables({self._path})"
@@ -89,7 +93,7 @@ class SqliteTables:
             await asyncio.sleep(0)
             found = self._read(statements.scan(after=True), [*last, _SCAN_ROWS])
 
-    async def put(self, *rows: Row) -> None:
+    async def put(self, *rows: Row, together: bool = True) -> None:
         batches: dict[str, list[Sequence[Any]]] = {}
         for row in rows:
             shape, statements = self._of(type(row))

@@ -12,6 +12,9 @@ Columns of type str, int (64 bits, signed), float, bool, bytes, an enum of str o
 these or None, are stored as they are; every other type is stored as JSON. Key fields are plain
 str, int, float, bool, bytes or enums, never None.
 
+With `Key(..., ttl_s=...)` a row is gone that long after it was last written; what was written
+under a lower version than an expired row's may stay hidden.
+
 The port promises what a wide-column store can keep. A table is written in one of three ways and
 no two of them are mixed on the same rows, because such a store orders them by different clocks:
 plain (`put`, `delete`), conditional (`insert`, `replace`, `delete(only=...)`), or versioned
@@ -25,6 +28,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from chassis.clock import SYSTEM, Clock
 from chassis.errors import ConfigurationFault
 
 Row = msgspec.Struct
@@ -36,13 +40,20 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     isolated_batches: bool
     """A batch over several partitions appears to readers all at once, not only in the end."""
+    first_of_equal_versions: bool
+    """Of two different rows under one version the first stays. Where this is False they end as a
+    mixture of both; a version that always carries the same row is safe everywhere."""
+    empty_partitions: bool
+    """An empty text may be all there is of a partition's key."""
 
 
 class Tables(Protocol):
     """Rows in tables. Every method raises `StoreUnavailable` when the store cannot do it now.
 
-    A caller that is cancelled does not know whether its write happened; it happened whole or not
-    at all, and later writes are not affected.
+    A caller that is cancelled, or whom a write fails with `StoreUnavailable`, does not know
+    whether the write happened; it happened whole or not at all, and later writes are not affected.
+    Only of writes that are repeated anyway, `put_versioned` and `put(together=False)`, may any
+    rows be stored then.
     """
 
     @property
@@ -83,14 +94,19 @@ class Tables(Protocol):
         """Every row, unordered across partitions; rows written meanwhile may or may not appear."""
         ...
 
-    async def put(self, *rows: Row) -> None:
-        """Upserts all the rows or none, of any tables; the last call wins. Durable on return."""
+    async def put(self, *rows: Row, together: bool = True) -> None:
+        """Upserts all the rows or none, of any tables; the last call wins. Durable on return.
+
+        Some hundred rows of some hundred bytes are as much as a store takes at once, else it is
+        `Unprocessable`. For more give up that they appear together: each row or none of it.
+        """
         ...
 
     async def put_versioned(self, rows: Sequence[tuple[Row, int]]) -> None:
-        """Upserts each row unless the stored version is as high; one durable batch.
+        """Upserts each row unless the stored version is as high. Durable on return.
 
-        Versions only rise, so repeating a batch, or a part of it, in any order is harmless.
+        A version (0 or above) always carries the same row, and those of a row only rise: repeating
+        a batch, or a part of it, in any order is harmless.
         """
         ...
 
@@ -107,7 +123,11 @@ class Tables(Protocol):
         ...
 
     async def delete(self, row: type[R], *key: Any, only: R | None = None) -> bool:
-        """Removes the row, if it still equals `only` when that is given; True when it did."""
+        """Removes the row, if it still equals `only` when that is given; True when it did.
+
+        Without `only` it is True when there was a row; of several that remove it at once more
+        than one may say so.
+        """
         ...
 
     async def close(self) -> None:
@@ -115,13 +135,21 @@ class Tables(Protocol):
         ...
 
 
-def open_tables(url: str) -> Tables:
-    """The adapter that `url` names: `sqlite:///absolute/path.db`."""
+def open_tables(url: str, clock: Clock = SYSTEM) -> Tables:
+    """The adapter that `url` names: `sqlite:///absolute/path.db` or `cassandra://host/keyspace`."""
     scheme = url.partition("://")[0]
     if scheme == "sqlite":
         from chassis.storage.sqlite import SqliteTables
 
-        return SqliteTables.open(url)
+        return SqliteTables.open(url, clock)
+    if scheme == "cassandra":
+        from chassis.storage.cassandra import CassandraTables
+
+        return CassandraTables.open(url, clock)
     raise ConfigurationFault(
-        [f"{url!r}: unknown scheme; write sqlite:///absolute/path.db"], what="the tables URL"
+        [
+            f"unknown scheme {scheme!r}; write sqlite:///absolute/path.db or"
+            " cassandra://host:port/keyspace"
+        ],
+        what="the tables URL",
     )

@@ -64,6 +64,6 @@ async def write_titles(
     """
     rows = [*titles, *episodes]
     for start in range(0, len(rows), BATCH):
-        await tables.put(*rows[start : start + BATCH])
+        await tables.put(*rows[start : start + BATCH], together=False)
         progress(min(start + BATCH, len(rows)))
     return await raise_generation(tables, GENERATION)

@@ -98,7 +98,7 @@ async def write_windows(
     for row in _withdrawn(stored, rows):
         await tables.delete(WindowRow, row.title_id, row.territory)
     for start in range(0, len(rows), BATCH):
-        await tables.put(*rows[start : start + BATCH])
+        await tables.put(*rows[start : start + BATCH], together=False)
         progress(min(start + BATCH, len(rows)))
     return await raise_generation(tables, GENERATION)
 

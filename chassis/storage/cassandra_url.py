@@ -1,0 +1,91 @@
+"""What a `cassandra://` URL says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from chassis.errors import ConfigurationFault
+
+EXAMPLE = "cassandra://host:9042[,host:9042]/keyspace[?dc=datacenter1&replication=3]"
+_KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
+_DC = re.compile(r"[A-Za-z0-9_.-]{1,48}\Z")
+_PORT = 9042
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a keyspace is and how it is used.
+
+    `replication` is how many copies the keyspace must have in `dc`; None takes what is there, and
+    one when the keyspace has to be made.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    keyspace: str
+    dc: str = "datacenter1"
+    replication: int | None = None
+    timeout_s: float = 5.0
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        """For messages: without the password."""
+        return ", ".join(f"{host}:{port}" for host, port in self.hosts) + f"/{self.keyspace}"
+
+
+def address_of(url: str) -> Address:
+    """`ConfigurationFault` lists everything that is wrong with `url`, without its password."""
+    parts = urlsplit(url)
+    userinfo, _, netloc = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    keyspace = unquote(parts.path).strip("/")
+    faults: list[str] = []
+    hosts = tuple(_host(text, faults) for text in netloc.split(","))
+    if not _KEYSPACE.match(keyspace):
+        faults.append(f"the keyspace {keyspace!r} must be a short lower-case name")
+    if not _DC.match(options.get("dc", "dc")):
+        faults.append(f"dc={options['dc']!r} is no name of a data centre")
+    unknown = options.keys() - {"dc", "replication", "timeout_s"}
+    faults += [f"unknown option {one!r}; there are dc, replication, timeout_s" for one in unknown]
+    replication = _number(options, "replication", faults)
+    timeout_s = _number(options, "timeout_s", faults)
+    if parts.fragment:
+        faults.append("it ends in a fragment (#…)")
+    if faults:
+        raise ConfigurationFault([*faults, f"write {EXAMPLE}"], what="the tables URL")
+    return Address(
+        hosts,
+        keyspace,
+        options.get("dc", "datacenter1"),
+        int(replication) if replication is not None else None,
+        timeout_s or 5.0,
+        unquote(user),
+        unquote(password),
+    )
+
+
+def _host(text: str, faults: list[str]) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host, port = text, str(_PORT)
+    if not host.strip("[]") or not port.isdigit() or not 0 < int(port) < 65536:
+        faults.append(f"{text!r} is no host:port")
+        return "", 0
+    return host.strip("[]"), int(port)
+
+
+def _number(options: dict[str, str], name: str, faults: list[str]) -> float | None:
+    text = options.get(name)
+    if text is None:
+        return None
+    whole = name == "replication"
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 3600:
+        faults.append(f"{name}={text!r} must be a {'whole ' if whole else ''}number above 0")
+    return value

@@ -1,0 +1,52 @@
+"""A keyspace of the real Cassandra for tests: made once, emptied between them."""
+
+from __future__ import annotations
+
+from functools import cache
+from urllib.parse import urlsplit
+
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import DCAwareRoundRobinPolicy
+
+from tests.support import real
+
+
+class Keyspace:
+    """What a test needs beyond the port: a look from outside. Every method blocks."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        parts = urlsplit(url)
+        self.name = parts.path.strip("/")
+        profile = ExecutionProfile(load_balancing_policy=DCAwareRoundRobinPolicy("datacenter1"))
+        self._cluster = Cluster(
+            [(parts.hostname, parts.port)],
+            port=parts.port or 9042,
+            protocol_version=4,
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        )
+        self._session = self._cluster.connect()
+
+    def run(self, cql: str) -> list[tuple[object, ...]]:
+        return list(self._session.execute(cql, timeout=30))
+
+    def tables(self) -> list[str]:
+        found = self.run(
+            f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{self.name}'"
+        )
+        return [str(row[0]) for row in found]
+
+    def empty(self, *tables: str) -> None:
+        """Takes away rows and what is left of removed ones: making a table anew takes longer."""
+        for table in set(tables) & set(self.tables()):
+            self.run(f"TRUNCATE {self.name}.{table}")
+
+    def drop(self) -> None:
+        self.run(f"DROP KEYSPACE IF EXISTS {self.name}")
+        self._cluster.shutdown()
+
+
+@cache
+def shared() -> Keyspace:
+    """The session's keyspace. It goes with the session's server."""
+    return Keyspace(real.fresh("cassandra"))
