@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from chassis.clock import SYSTEM
 from chassis.errors import ConfigurationFault, ConnectFailed, NotFound, StagedoorError
 from deploy.home import Home
+from deploy.servers.cli import app as servers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +34,7 @@ catalog = typer.Typer(no_args_is_help=True, help="The catalogue.")
 app.add_typer(catalog, name="catalog")
 rules = typer.Typer(no_args_is_help=True, help="The gateway's rules document.")
 app.add_typer(rules, name="rules")
+app.add_typer(servers, name="servers")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 HomeOption = Annotated[
