@@ -52,14 +52,15 @@ def pack(messages: Sequence[Message], place: Callable[[str, bytes], int]) -> Par
     return Parcel(parts, slots)
 
 
-def check_size(message: Message) -> None:
-    """`Unprocessable` for a message that no log would take."""
+def check_size(message: Message) -> int:
+    """A message's bytes; `Unprocessable` for one that no log would take."""
     size = len(message.key) + len(message.value)
     size += sum(len(name) + len(value) for name, value in message.headers)
     if size > MESSAGE_LIMIT:
         raise Unprocessable(
             f"a message of {size} bytes for {message.topic}: {MESSAGE_LIMIT} at most"
         )
+    return size
 
 
 def unpack(

@@ -24,10 +24,10 @@ from chassis.disk.sqlite import (
     transaction,
     translated,
 )
-from chassis.errors import Missing
+from chassis.errors import Missing, StagedoorError
 from chassis.events import groups, records
 from chassis.events.batches import Parcel, check_size, pack
-from chassis.events.log import Message, Partition, Record, Topic
+from chassis.events.log import LogCounts, Message, Partition, Record, Topic
 from chassis.events.member import EmbeddedConsumer
 from chassis.events.partition import murmur2
 
@@ -46,6 +46,7 @@ class EmbeddedLog:
 
     def __init__(self, folder: Path, clock: Clock = SYSTEM, *, session_s: float = 5.0) -> None:
         self.clock = clock
+        self.counts = LogCounts()
         self.session_s = session_s
         self._records = folder / "records.db"
         self._groups = folder / "groups.db"
@@ -82,7 +83,12 @@ class EmbeddedLog:
         for message in messages:
             check_size(message)
         parcel = pack(messages, self._place)
-        bases = await self._produces.submit(parcel)
+        try:
+            bases = await self._produces.submit(parcel)
+        except StagedoorError:
+            self.counts.produce_failures += len(messages)
+            raise
+        self.counts.produced += len(messages)
         self._wake()
         return parcel.positions(bases)
 

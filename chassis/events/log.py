@@ -59,6 +59,15 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int
 
 
+class LogCounts(msgspec.Struct):
+    """Counts of one opening of a log, for metrics. `rebalances` are changes of an assignment."""
+
+    produced: int = 0
+    produce_failures: int = 0
+    consumed: int = 0
+    rebalances: int = 0
+
+
 class Consumer(Protocol):
     """One member of a group. Used by one task; it joins at its first `consume`."""
 
@@ -97,6 +106,9 @@ class Consumer(Protocol):
 class Log(Protocol):
     """Topics. Every method raises `StoreUnavailable` when the log cannot do it now."""
 
+    @property
+    def counts(self) -> LogCounts: ...
+
     async def ensure(self, *topics: Topic) -> None:
         """Creates what is missing; `SchemaFault` when a topic has another partition count."""
         ...
@@ -134,12 +146,16 @@ class Log(Protocol):
 
 
 def open_log(url: str, clock: Clock = SYSTEM) -> Log:
-    """The adapter that `url` names: `log:///absolute/folder`."""
+    """The adapter that `url` names: `log:///absolute/folder` or `kafka://host:port`."""
     scheme = url.partition("://")[0]
     if scheme == "log":
         from chassis.events.embedded import EmbeddedLog
 
         return EmbeddedLog.open(url, clock)
+    if scheme in ("kafka", "kafkas"):
+        from chassis.events.kafka import KafkaLog
+
+        return KafkaLog.open(url, clock)
     raise ConfigurationFault(
-        [f"{url!r}: unknown scheme; write log:///absolute/folder"], what="the log URL"
+        ["unknown scheme; write log:///absolute/folder or kafka://host:port"], what="the log URL"
     )

@@ -59,6 +59,7 @@ class EmbeddedConsumer:
             records = self._take(limit) if fresh else []
             left = until - clock.monotonic()
             if records or left <= 0:
+                self._log.counts.consumed += len(records)
                 return records
             fresh = False
             await self._log.pause(min(POLL_S, left))
@@ -111,6 +112,7 @@ class EmbeddedConsumer:
         if self._timer is not None and now < self._sync_at and current == self._generation:
             return False
         standing = await self._sync()
+        self._log.counts.rebalances += standing.owned != self._owned
         self._sync_at = now + self._beat_s
         await self._lose(standing.owned)
         await self._gain(standing.owned)

@@ -9,6 +9,7 @@ import msgspec
 from chassis.contracts.events import Envelope
 from chassis.errors import StoreUnavailable
 from chassis.events import Consumer, Message, Topic
+from chassis.events.log import LogCounts
 
 
 def envelope(seq: int, session: str = "s", pad: int = 0) -> Envelope:
@@ -31,6 +32,7 @@ class ScriptedLog:
 
     def __init__(self) -> None:
         self.down = False
+        self.counts = LogCounts()
         self.messages: list[Message] = []
         self.refused = 0
 

@@ -1,0 +1,143 @@
+"""Topics of a Kafka cluster: made with the settings that the port needs, and checked for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from confluent_kafka.admin import NewTopic
+
+from chassis.clock import Clock
+from chassis.deadline import Deadline
+from chassis.errors import SchemaFault, StoreUnavailable
+from chassis.events.kafka_admin import Admin, TopicInfo, missing
+from chassis.events.kafka_url import Cluster
+from chassis.events.log import MESSAGE_LIMIT, Topic
+
+REPLICAS = 3
+_AGAIN_S = 0.02
+_LARGEST = 1_048_588  # what a broker takes by default: our limit and what framing adds
+
+Values = Mapping[str, str]
+
+
+class Topics:
+    """What is known of the topics, by their names in the cluster."""
+
+    def __init__(self, cluster: Cluster, admin: Admin, clock: Clock) -> None:
+        self._cluster = cluster
+        self._admin = admin
+        self._clock = clock
+        self._known: dict[str, TopicInfo] = {}
+
+    def known(self, names: Iterable[str]) -> bool:
+        return all(name in self._known for name in names)
+
+    def forget(self, name: str) -> None:
+        self._known.pop(name, None)
+
+    async def get(self, name: str) -> TopicInfo:
+        """What was found once; `Missing` when there is no such topic."""
+        return self._known.get(name) or await self.look(name)
+
+    async def look(self, name: str) -> TopicInfo:
+        """What there is now; `Missing` when there is no such topic."""
+        self._known.pop(name, None)
+        self._known |= await self._admin.describe([name])
+        if name not in self._known:
+            raise missing(name)
+        return self._known[name]
+
+    async def ensure(self, topics: Sequence[Topic]) -> set[str]:
+        """Makes what is missing, checks and adjusts the rest; the names of those it made."""
+        wanted = {topic.name: topic for topic in topics}
+        there = await self._admin.describe(list(wanted))
+        absent = [topic for name, topic in wanted.items() if name not in there]
+        made: set[str] = set()
+        if absent:
+            _check_counts(wanted, there)
+            replicas = min(REPLICAS, await self._admin.brokers())
+            made = await self._admin.create([_new(topic, replicas) for topic in absent])
+            there = await self._wait_for(list(wanted))
+        _check_counts(wanted, there)
+        await self._adjust([topic for name, topic in wanted.items() if name not in made])
+        self._known |= there
+        return made
+
+    async def _wait_for(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        deadline = Deadline.after(self._clock, self._cluster.options.wait_s)
+        while True:
+            there = await self._admin.describe(names)
+            if len(there) == len(names) and all(info.led for info in there.values()):
+                return there
+            if deadline.expired():
+                raise StoreUnavailable(
+                    f"{self._cluster}: no broker leads all of {', '.join(names)}; are all up?"
+                )
+            await self._clock.sleep(_AGAIN_S)
+
+    async def _adjust(self, topics: Sequence[Topic]) -> None:
+        if not topics:
+            return
+        settings = await self._admin.settings([topic.name for topic in topics])
+        faults = [fault for topic in topics for fault in faults_of(topic, settings[topic.name])]
+        if faults:
+            raise SchemaFault("; ".join(faults))
+        for topic in topics:
+            retention = _retention_ms(topic)
+            if settings[topic.name]["retention.ms"] != retention:
+                await self._admin.set(topic.name, "retention.ms", retention)
+
+
+def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
+    """The settings that a topic is made with."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": _retention_ms(topic),
+        "retention.bytes": "-1",
+        "min.insync.replicas": str(max(1, replicas - 1)),
+        "unclean.leader.election.enable": "false",
+        "max.message.bytes": str(_LARGEST),
+        "message.timestamp.type": "LogAppendTime",
+    }
+
+
+def faults_of(topic: Topic, found: Values) -> list[str]:
+    """What of an existing topic's settings would lose records or give them another meaning."""
+    faults = [
+        f"topic {topic.name} has {key}={found[key]}: set it to {value}"
+        for key, value in settings_of(topic, 1).items()
+        if key in _EXACT and found[key] != value
+    ]
+    if int(found["max.message.bytes"]) < MESSAGE_LIMIT:
+        faults.append(
+            f"topic {topic.name} has max.message.bytes={found['max.message.bytes']}:"
+            f" set it to {_LARGEST}"
+        )
+    return faults
+
+
+_EXACT = frozenset(
+    (
+        "cleanup.policy",
+        "retention.bytes",
+        "unclean.leader.election.enable",
+        "message.timestamp.type",
+    )
+)
+
+
+def _new(topic: Topic, replicas: int) -> NewTopic:
+    return NewTopic(topic.name, topic.partitions, replicas, config=settings_of(topic, replicas))
+
+
+def _retention_ms(topic: Topic) -> str:
+    return "-1" if topic.retention_s is None else str(max(1, round(topic.retention_s * 1000)))
+
+
+def _check_counts(wanted: Mapping[str, Topic], there: Mapping[str, TopicInfo]) -> None:
+    for name, info in there.items():
+        if info.partitions != wanted[name].partitions:
+            raise SchemaFault(
+                f"topic {name} has {info.partitions} partitions, not {wanted[name].partitions}:"
+                " keep the count, or start a new topic"
+            )
