@@ -11,6 +11,9 @@ from chassis.contracts.keys import Key
 from chassis.contracts.wire import Call, Wire
 
 
+DAY_S = 86_400
+
+
 class BookmarkQuery(Wire, frozen=True):
     profile_id: str
     title_id: str
@@ -123,7 +126,7 @@ class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     row, `src_version` is the version of the last record that was folded into it.
     """
 
-    key: ClassVar[Key] = Key("continue_watching", ("profile_id",), ("title_id",))
+    key: ClassVar[Key] = Key("continue_watching", ("profile_id",), ("title_id",), ttl_s=400 * DAY_S)
 
     profile_id: str
     title_id: str
@@ -172,7 +175,7 @@ class TrendingPartial(msgspec.Struct, frozen=True, kw_only=True):
     `scores` are title to weight relative to `landmark_ms`; `count` is how many starts were folded.
     """
 
-    key: ClassVar[Key] = Key("trending", ("scope",), ("source",))
+    key: ClassVar[Key] = Key("trending", ("scope",), ("source",), ttl_s=2 * DAY_S)
 
     scope: str
     source: str
@@ -187,7 +190,7 @@ class TrendingPartial(msgspec.Struct, frozen=True, kw_only=True):
 class StartSeen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """View `start_seen`: the record that first told of a session's start; later ones repeat it."""
 
-    key: ClassVar[Key] = Key("start_seen", ("profile_id",), ("event_id",))
+    key: ClassVar[Key] = Key("start_seen", ("profile_id",), ("event_id",), ttl_s=2 * DAY_S)
 
     profile_id: str
     event_id: str
@@ -203,7 +206,7 @@ class SessionWindow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     as (number, first_seq, first_ms, last_seq, last_ms), in order.
     """
 
-    key: ClassVar[Key] = Key("profile_session", ("profile_id",), ("session_id",))
+    key: ClassVar[Key] = Key("profile_session", ("profile_id",), ("session_id",), ttl_s=2 * DAY_S)
 
     profile_id: str
     session_id: str

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from chassis.errors import SchemaFault
+from chassis.storage.expiry import EXPIRES
 from chassis.storage.shape import Column, Kind, Shape
 from chassis.storage.statements import listed, quoted
 
@@ -21,13 +22,16 @@ _TYPES: dict[Kind, str] = {
 }
 
 
-def prepare(shapes: Sequence[Shape[Any]], connection: sqlite3.Connection) -> None:
-    """Creates and extends tables; `SchemaFault` lists every difference, and nothing is changed."""
+def prepare(shapes: Sequence[Shape[Any]], now_ms: int, connection: sqlite3.Connection) -> None:
+    """Creates and extends tables; `SchemaFault` lists every difference, and nothing is changed.
+
+    Rows that were there before their kind expired do so as if they were written now.
+    """
     faults: list[str] = []
     for shape in shapes:
         stored = _stored(connection, shape.key.table)
         faults += _differences(shape, stored) if stored else []
-        for sql in _additions(shape, stored) if stored else [_creation(shape)]:
+        for sql in _additions(shape, stored, now_ms) if stored else [_creation(shape)]:
             if not faults:
                 connection.execute(sql)
     if faults:
@@ -45,16 +49,20 @@ def _stored(connection: sqlite3.Connection, table: str) -> dict[str, tuple[str, 
 
 def _creation(shape: Shape[Any]) -> str:
     columns = ", ".join(_definition(column) for column in shape.columns)
+    hidden = "_version INTEGER" + ("" if shape.key.ttl_s is None else f", {EXPIRES} INTEGER")
     return (
-        f"CREATE TABLE {quoted(shape.key.table)} ({columns}, _version INTEGER,"
+        f"CREATE TABLE {quoted(shape.key.table)} ({columns}, {hidden},"
         f" PRIMARY KEY ({listed(shape.key.fields)})) STRICT, WITHOUT ROWID"
     )
 
 
-def _additions(shape: Shape[Any], stored: dict[str, tuple[str, int]]) -> Iterable[str]:
+def _additions(shape: Shape[Any], stored: dict[str, tuple[str, int]], now_ms: int) -> Iterable[str]:
     for column in shape.columns:
         if column.name not in stored:
             yield f"ALTER TABLE {quoted(shape.key.table)} ADD COLUMN {_definition(column)}"
+    if shape.key.ttl_s is not None and EXPIRES not in stored:
+        yield f"ALTER TABLE {quoted(shape.key.table)} ADD COLUMN {EXPIRES} INTEGER"
+        yield f"UPDATE {quoted(shape.key.table)} SET {EXPIRES} = {now_ms + shape.key.ttl_s * 1000}"
 
 
 def _definition(column: Column) -> str:

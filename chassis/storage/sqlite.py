@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from chassis.disk.commit import GroupCommit
 from chassis.disk.files import path_of
 from chassis.disk.sqlite import Operation, commit_together, connect, translated
 from chassis.errors import Faulty
+from chassis.storage.expiry import Sweep
 from chassis.storage.schema import prepare
 from chassis.storage.shape import Shape
 from chassis.storage.statements import Statements
@@ -24,6 +25,13 @@ from chassis.storage.tables import Capabilities, Row
 
 R = TypeVar("R", bound=Row)
 _SCAN_ROWS = 256
+
+
+class Batch(NamedTuple):
+    """Rows of one type, and who takes away the expired ones among them."""
+
+    values: list[Sequence[Any]]
+    sweep: Sweep | None
 
 
 class SqliteTables:
@@ -42,6 +50,7 @@ class SqliteTables:
             f"tables {path.name}", partial(commit_together, self._writer, path)
         )
         self._tables: dict[type[Row], tuple[Shape[Any], Statements]] = {}
+        self._sweeps: dict[type[Row], Sweep] = {}
         self._closed = False
 
     @classmethod
@@ -53,11 +62,12 @@ class SqliteTables:
 
     async def prepare(self, *rows: type[Row]) -> None:
         shapes = [self._of(row)[0] for row in rows]
-        await self._writes.submit(partial(prepare, shapes))
+        await self._writes.submit(partial(prepare, shapes, self._now_ms()))
 
     async def get(self, row: type[R], *key: Any) -> R | None:
         shape, statements = self._of(row)
-        found = self._read(statements.get, shape.key_values(key, shape.key.fields), one=True)
+        values = shape.key_values(key, shape.key.fields)
+        found = self._read(statements.get, [*values, *self._present(shape)], one=True)
         return shape.make(found[0]) if found else None
 
     async def get_many(self, row: type[R], keys: Sequence[tuple[Any, ...]]) -> list[R | None]:
@@ -65,7 +75,8 @@ class SqliteTables:
 
     async def version(self, row: type[Row], *key: Any) -> int | None:
         shape, statements = self._of(row)
-        found = self._read(statements.version, shape.key_values(key, shape.key.fields), one=True)
+        values = shape.key_values(key, shape.key.fields)
+        found = self._read(statements.version, [*values, *self._present(shape)], one=True)
         return found[0][0] if found else None
 
     async def page(
@@ -77,49 +88,55 @@ class SqliteTables:
         reverse: bool = False,
     ) -> list[R]:
         shape, statements = self._of(row)
-        values = shape.key_values(partition, shape.key.partition)
+        values: Sequence[Any] = shape.key_values(partition, shape.key.partition)
         if after is not None:
-            values += shape.key_values(after, shape.key.clustering)
+            values = [*values, *shape.key_values(after, shape.key.clustering)]
         sql = statements.page(after=after is not None, reverse=reverse)
-        return [shape.make(found) for found in self._read(sql, [*values, max(0, limit)])]
+        present = self._present(shape)
+        found = self._read(sql, [*values, *present, max(0, limit)])
+        return [shape.make(one) for one in found]
 
     async def scan(self, row: type[R]) -> AsyncIterator[R]:
         shape, statements = self._of(row)
-        found = self._read(statements.scan(after=False), [_SCAN_ROWS])
+        found = self._read(statements.scan(after=False), [*self._present(shape), _SCAN_ROWS])
         while found:
             for values in found:
                 yield shape.make(values)
             last = shape.pick(found[-1], shape.key.fields)
             await asyncio.sleep(0)
-            found = self._read(statements.scan(after=True), [*last, _SCAN_ROWS])
+            place = [*last, *self._present(shape), _SCAN_ROWS]
+            found = self._read(statements.scan(after=True), place)
 
     async def put(self, *rows: Row, together: bool = True) -> None:
-        batches: dict[str, list[Sequence[Any]]] = {}
+        batches: dict[str, Batch] = {}
         for row in rows:
             shape, statements = self._of(type(row))
-            batches.setdefault(statements.put, []).append(_encoded(shape, row))
+            batch = batches.setdefault(statements.put, Batch([], self._sweeps.get(type(row))))
+            batch.values.append((*_encoded(shape, row), *self._expiry(shape)))
         if batches:
-            await self._writes.submit(partial(_run_many, batches))
+            await self._writes.submit(partial(_run_many, batches, self._now_ms()))
 
     async def put_versioned(self, rows: Sequence[tuple[Row, int]]) -> None:
         kinds: dict[type[Row], list[tuple[Row, int]]] = {}
         for pair in rows:
             kinds.setdefault(type(pair[0]), []).append(pair)
-        batches: dict[str, list[Sequence[Any]]] = {}
+        batches: dict[str, Batch] = {}
         for kind, pairs in kinds.items():
             shape, statements = self._of(kind)
+            expiry = self._expiry(shape)
             values: list[Sequence[Any]] = [
-                (*_encoded(shape, row), version) for row, version in pairs
+                (*_encoded(shape, row), *expiry, version) for row, version in pairs
             ]
             with suppress(TypeError):  # values that cannot be compared cannot be stored either
                 values.sort(key=shape.key_of)
-            batches[statements.put_versioned] = values
+            batches[statements.put_versioned] = Batch(values, self._sweeps.get(kind))
         if batches:
-            await self._writes.submit(partial(_run_many, batches))
+            await self._writes.submit(partial(_run_many, batches, self._now_ms()))
 
     async def insert(self, row: Row) -> bool:
         shape, statements = self._of(type(row))
-        return await self._write(statements.insert, _encoded(shape, row))
+        values = [*_encoded(shape, row), *self._expiry(shape)]
+        return await self._write(statements.insert, values)
 
     async def replace(self, old: R, new: R) -> bool:
         shape, statements = self._of(type(old))
@@ -127,16 +144,17 @@ class SqliteTables:
         keys = shape.key.fields
         if type(old) is not type(new) or shape.pick(before, keys) != shape.pick(after, keys):
             raise Faulty(f"replace in {shape.key.table}: both rows must have one type and key")
-        values = [*shape.pick(after, shape.rest or keys), *shape.pick(before, keys)]
-        return await self._write(statements.replace, [*values, *shape.pick(before, shape.rest)])
+        values = [*shape.pick(after, shape.rest or keys), *self._expiry(shape)]
+        values += [*shape.pick(before, keys), *shape.pick(before, shape.rest)]
+        return await self._write(statements.replace, [*values, *self._present(shape)])
 
     async def delete(self, row: type[R], *key: Any, only: R | None = None) -> bool:
         shape, statements = self._of(row)
         values = shape.key_values(key, shape.key.fields)
         if only is None:
-            return await self._write(statements.delete, values)
+            return await self._write(statements.delete, [*values, *self._present(shape)])
         rest = shape.pick(_encoded(shape, only), shape.rest)
-        return await self._write(statements.delete_only, [*values, *rest])
+        return await self._write(statements.delete_only, [*values, *rest, *self._present(shape)])
 
     async def close(self) -> None:
         await self._writes.close()
@@ -150,7 +168,21 @@ class SqliteTables:
         if known is None:
             shape = Shape(row)
             known = self._tables[row] = (shape, Statements(shape))
+            if shape.key.ttl_s is not None:
+                self._sweeps[row] = Sweep(*known)
         return known
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+    def _present(self, shape: Shape[Any]) -> tuple[int, ...]:
+        """What a condition needs where rows expire."""
+        return () if shape.key.ttl_s is None else (self._now_ms(),)
+
+    def _expiry(self, shape: Shape[Any]) -> tuple[int, ...]:
+        """What a stored row needs where rows expire."""
+        ttl_s = shape.key.ttl_s
+        return () if ttl_s is None else (self._now_ms() + ttl_s * 1000,)
 
     def _read(self, sql: str, values: Sequence[Any], *, one: bool = False) -> list[tuple[Any, ...]]:
         try:
@@ -175,6 +207,8 @@ def _run(sql: str, values: Sequence[Any], connection: sqlite3.Connection) -> int
     return connection.execute(sql, values).rowcount
 
 
-def _run_many(batches: dict[str, list[Sequence[Any]]], connection: sqlite3.Connection) -> None:
-    for sql, values in batches.items():
+def _run_many(batches: dict[str, Batch], now_ms: int, connection: sqlite3.Connection) -> None:
+    for sql, (values, sweep) in batches.items():
         connection.executemany(sql, values)
+        if sweep is not None:
+            sweep.step(connection, len(values), now_ms)

@@ -13,26 +13,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chassis.clock import SYSTEM, ManualClock
 from chassis.contracts.keys import Key
 from chassis.errors import ConfigurationFault, Faulty, SchemaFault, Unprocessable
 from chassis.storage import Tables, open_tables
 from tests.support.keyspaces import shared
-from tests.support.rows import Alone, Colour, Every, Grade, OnlyKey, Place
+from tests.support.rows import Alone, Colour, Every, Fleeting, Grade, OnlyKey, Place
 
-ROWS = (Place, Every, Alone, OnlyKey)
+ROWS = (Place, Every, Alone, OnlyKey, Fleeting)
 ADAPTERS = ("sqlite", "cassandra")
 Open = Callable[[], Tables]
 
 
 @pytest.fixture(params=ADAPTERS)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+def opener(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Open:
     """Opens the same store each time, as several processes would."""
-    url = f"sqlite://{tmp_path}/store/rows.db"
-    if request.param == "cassandra":
-        keyspace = shared()
-        keyspace.empty(*[row.key.table for row in ROWS])
-        url = keyspace.url
-    return lambda: open_tables(url)
+    if request.param == "sqlite":
+        return lambda: open_tables(f"sqlite://{tmp_path}/store/rows.db", clock)
+    keyspace = shared()
+    keyspace.empty(*[row.key.table for row in ROWS])
+    return lambda: open_tables(keyspace.url)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Time of the embedded store; a server has its own."""
+    return ManualClock()
 
 
 @pytest.fixture
@@ -327,6 +333,49 @@ async def test_close_finishes_the_writes_under_way_and_may_be_repeated(opener: O
     again = opener()
     assert len([row async for row in again.scan(Alone)]) == 50
     await again.close()
+
+
+async def gone(tables: Tables, clock: ManualClock, *key: str) -> None:
+    """Waits until the row has expired."""
+    async with asyncio.timeout(10):
+        while await tables.get(Fleeting, *key) is not None:
+            clock.tick(0.2)
+            await SYSTEM.sleep(0.02)
+
+
+async def test_a_row_whose_time_is_over_is_as_if_it_had_never_been(
+    tables: Tables, clock: ManualClock
+) -> None:
+    await tables.put(Fleeting("a", "put", 1))
+    await tables.put_versioned([(Fleeting("a", "versioned", 2), 5)])
+    assert await tables.insert(Fleeting("b", "inserted", 3))
+    assert await tables.get(Fleeting, "a", "put") == Fleeting("a", "put", 1)
+    assert await tables.version(Fleeting, "a", "versioned") == 5
+    await gone(tables, clock, "b", "inserted")
+    await gone(tables, clock, "a", "versioned")
+    await gone(tables, clock, "a", "put")
+    assert await tables.version(Fleeting, "a", "versioned") is None
+    assert await tables.get_many(Fleeting, [("a", "put"), ("b", "inserted")]) == [None, None]
+    assert await tables.page(Fleeting, "a") == []
+    assert [row async for row in tables.scan(Fleeting)] == []
+    old = Fleeting("b", "inserted", 3)
+    assert not await tables.replace(old, Fleeting("b", "inserted", 4))
+    assert not await tables.delete(Fleeting, "b", "inserted", only=old)
+    assert not await tables.delete(Fleeting, "a", "put")
+    assert await tables.insert(Fleeting("b", "inserted", 5))
+    await tables.put_versioned([(Fleeting("a", "versioned", 6), 6)])
+    assert await tables.get(Fleeting, "a", "versioned") == Fleeting("a", "versioned", 6)
+
+
+async def test_a_replaced_row_lives_on_from_then(tables: Tables, clock: ManualClock) -> None:
+    assert await tables.insert(Fleeting("a", "first"))
+    await gone(tables, clock, "a", "first")
+    for value in range(3):
+        assert await tables.insert(Fleeting("a", f"n{value}"))
+        clock.tick(0.6)
+        assert await tables.replace(Fleeting("a", f"n{value}"), Fleeting("a", f"n{value}", 9))
+        clock.tick(0.6)
+        assert await tables.get(Fleeting, "a", f"n{value}") == Fleeting("a", f"n{value}", 9)
 
 
 class Narrow(msgspec.Struct, frozen=True):

@@ -63,3 +63,11 @@ class OnlyKey(msgspec.Struct, frozen=True):
 
     id: str
     tag: str
+
+
+class Fleeting(msgspec.Struct, frozen=True):
+    key: ClassVar[Key] = Key("fleeting", ("id",), ("tag",), ttl_s=1)
+
+    id: str
+    tag: str
+    value: int = 0
