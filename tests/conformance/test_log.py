@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import pytest
@@ -22,7 +23,9 @@ from chassis.events import Consumer, Log, Message, Record, Topic, open_log
 from chassis.events.log import MESSAGE_LIMIT, Partition
 from chassis.events.partition import partition_of
 from tests.support import real
+from tests.support.cancelling import CancelledAt
 
+T = TypeVar("T")
 Open = Callable[[], Log]
 PLAYS = Topic("plays", partitions=4)
 ALL = frozenset(("plays", number) for number in range(4))
@@ -74,6 +77,17 @@ async def settle(*consumers: Consumer, on: frozenset[Partition] = ALL) -> list[R
             shares = [len(share) for share in owned]
             if frozenset().union(*owned) == on and max(shares) - min(shares) <= 1:
                 return found
+
+
+async def interrupted(
+    call: Awaitable[T], at: int, keep: Callable[[T], object] = lambda _: None
+) -> bool:
+    """Cancels the call at its await number `at`; False, its result kept, when it ends before."""
+    try:
+        keep(await CancelledAt(call, at))
+    except asyncio.CancelledError:
+        return True
+    return False
 
 
 def positions(records: list[Record]) -> dict[Partition, int]:
@@ -255,6 +269,46 @@ async def test_a_cancelled_consume_loses_nothing(log: Log) -> None:
     await consumer.close()
 
 
+async def test_a_consume_cancelled_at_any_await_loses_and_doubles_nothing(log: Log) -> None:
+    consumer, found = log.consumer("g", ["plays"]), list[Record]()
+    for at in range(12):
+        await log.produce(plays(5, first=5 * at))
+        await interrupted(consumer.consume(3, 1.0), at, found.extend)
+    found += await take(consumer, 60 - len(found))
+    assert await consumer.consume(1, 0.05) == []
+    assert sorted(r.value for r in found) == sorted(m.value for m in plays(60))
+    await consumer.close()
+
+
+async def test_any_call_cancelled_at_any_await_leaves_the_log_and_the_group_whole(
+    log: Log,
+) -> None:
+    consumer = log.consumer("g", ["plays"])
+    await log.produce(plays(1))
+    read = positions(await take(consumer, 1))
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: log.produce(plays(3)),
+        lambda: log.ensure(PLAYS, Topic("more")),
+        lambda: log.starts("plays"),
+        lambda: log.ends("plays"),
+        lambda: log.epoch("more"),
+        lambda: consumer.commit(read),
+        consumer.committed,
+    ]
+    for call in calls:
+        at = 0
+        while await interrupted(call(), at):
+            at += 1
+        await call()
+    assert await consumer.committed() == read
+    await settle(consumer)
+    end = sum((await log.ends("plays")).values())
+    again = log.consumer("h", ["plays"])
+    assert len({(r.partition, r.offset) for r in await take(again, end)}) == end
+    await again.close()
+    await consumer.close()
+
+
 async def test_seek_reads_again(log: Log) -> None:
     await log.produce([Message("plays", key_in(1), b"%d" % n) for n in range(10)])
     consumer = log.consumer("g", ["plays"])
@@ -299,31 +353,75 @@ async def test_members_share_every_partition_once(opener: Open, log: Log) -> Non
     await other.close()
 
 
+class Reader:
+    """A member that commits what it has read of a partition before it lets the partition go."""
+
+    def __init__(self, consumer: Consumer, done: list[Record]) -> None:
+        self.consumer = consumer
+        self.pending: list[Record] = []
+        self._done = done
+        consumer.on_revoked = self._flush
+
+    async def read(self, limit: int = 5) -> None:
+        records = await self.consumer.consume(limit, 0.01)  # the hook changes what is pending
+        self.pending += records
+
+    async def _flush(self, partitions: frozenset[Partition]) -> None:
+        gone = [r for r in self.pending if (r.topic, r.partition) in partitions]
+        await self.consumer.commit(positions(gone))
+        self._done.extend(gone)
+        self.pending = [r for r in self.pending if r not in gone]
+
+
 async def test_nothing_is_lost_or_doubled_when_partitions_move_with_commits(log: Log) -> None:
     await log.produce(plays(60))
-    a, b = log.consumer("g", ["plays"]), log.consumer("g", ["plays"])
     done: list[Record] = []
-
-    def committing(consumer: Consumer, pending: list[Record]) -> None:
-        async def flush(partitions: frozenset[Partition]) -> None:
-            gone = [r for r in pending if (r.topic, r.partition) in partitions]
-            await consumer.commit(positions(gone))
-            done.extend(gone)
-            pending[:] = [r for r in pending if r not in gone]
-
-        consumer.on_revoked = flush
-
-    pending: dict[Consumer, list[Record]] = {a: [], b: []}
-    for consumer, records in pending.items():
-        committing(consumer, records)
-    pending[a] += await a.consume(25, 5.0)
+    a, b = (Reader(log.consumer("g", ["plays"]), done) for _ in range(2))
+    a.pending += await take(a.consumer, 25)
     async with asyncio.timeout(20):
-        while len(done) + sum(map(len, pending.values())) < 60 or not b.assignment:
-            for consumer, records in pending.items():
-                records.extend(await consumer.consume(5, 0.01))
-    await a.close()
-    await b.close()
+        while len(done + a.pending + b.pending) < 60 or not b.consumer.assignment:
+            await a.read()
+            await b.read()
+    await a.consumer.close()
+    await b.consumer.close()
     assert sorted(r.value for r in done) == sorted(m.value for m in plays(60))
+
+
+async def test_members_come_and_go_while_others_produce_and_nothing_is_lost_or_doubled(
+    opener: Open, log: Log
+) -> None:
+    other, done, told = opener(), list[Record](), 0
+    members = [Reader(log.consumer("g", ["plays"]), done)]
+
+    async def until_shared() -> None:
+        nonlocal told
+        async with asyncio.timeout(30):
+            while True:
+                await other.produce(plays(7, first=told))
+                told += 7
+                for member in members:
+                    await member.read(50)
+                shares = [member.consumer.assignment for member in members]
+                if frozenset[Partition]().union(*shares) == ALL and all(shares):
+                    return
+
+    await until_shared()
+    for joining in (log, other):
+        members.append(Reader(joining.consumer("g", ["plays"]), done))
+        await until_shared()
+    for _ in range(2):
+        await members.pop(0).consumer.close()
+        await until_shared()
+    async with asyncio.timeout(20):
+        while len(done + members[0].pending) < told:
+            await members[0].read(500)
+    await members[0].consumer.close()
+    assert sorted(r.value for r in done) == sorted(m.value for m in plays(told))
+    order: dict[int, int] = {}
+    for record in done:
+        assert record.offset == order.get(record.partition, -1) + 1
+        order[record.partition] = record.offset
+    await other.close()
 
 
 async def test_a_commit_of_a_partition_that_moved_is_fenced_whole(log: Log) -> None:
