@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chassis.errors import ConfigurationFault
+from chassis.errors import ConfigurationFault, StagedoorError
 from deploy.backing import Backing
 
+if TYPE_CHECKING:
+    from deploy.servers import Running
+
 PROFILES = ("embedded", "real")
+SERVERS: Mapping[str, tuple[str, ...]] = {
+    "consul": ("registry",),
+    "kafka": ("log",),
+    "cassandra": ("tables", "views"),
+    "s3": ("objects",),
+    "redis": ("cache",),
+}
+"""Which backing services each real server stands for."""
 
 
 def of_profile(profile: str, given: Backing, home: Path, say: Callable[[str], None]) -> Backing:
-    """`given`, completed by the profile; `real` starts the servers that are not running yet."""
+    """`given`, completed by the profile; `real` starts the servers that it needs and that do not
+    run yet."""
     if profile not in PROFILES:
         raise ConfigurationFault([f"{profile!r}: write {' or '.join(PROFILES)}"], what="--profile")
-    return given if profile == "embedded" else given.over(_of_servers(home, say))
+    if profile == "embedded":
+        return given
+    needed = [
+        name for name, used in SERVERS.items() if not all(getattr(given, one) for one in used)
+    ]
+    return given.over(backing_of(_started(needed, home, say)))
 
 
-def _of_servers(home: Path, say: Callable[[str], None]) -> Backing:
-    raise ConfigurationFault(["not built yet"], what="--profile")
+def backing_of(running: Mapping[str, Running]) -> Backing:
+    """What servers that run are to a system."""
+    urls = {one: server.url for name, server in running.items() for one in SERVERS[name]}
+    secrets = {key: value for one in running.values() for key, value in one.environ.items()}
+    return Backing(**urls, secrets=secrets)
+
+
+def _started(names: list[str], home: Path, say: Callable[[str], None]) -> Mapping[str, Running]:
+    """In a process of its own, as whoever is going to fork must have started no thread."""
+    if not names:
+        return {}
+    from deploy.servers import Servers, default_cache
+
+    say(f"servers: {', '.join(names)} (they stay when this ends: `stagedoor servers down`)")
+    command = [sys.executable, "-m", "deploy.cli", "servers", "up", *names]
+    environ = {**os.environ, "STAGEDOOR_HOME": str(home)}
+    done = subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise StagedoorError("the servers could not be started: see above")
+    return asyncio.run(Servers(home, default_cache(os.environ)).up(names))

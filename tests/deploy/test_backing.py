@@ -11,7 +11,8 @@ from chassis import config
 from chassis.errors import ConfigurationFault
 from chassis.service import ProcessSettings
 from deploy.backing import FILE, NAMES, Backing, remembered, settings_of
-from deploy.profiles import of_profile
+from deploy.profiles import SERVERS, backing_of, of_profile
+from deploy.servers import Running
 
 KAFKA = "kafka://127.0.0.1:9092"
 CONSUL = "consul://127.0.0.1:8501"
@@ -71,3 +72,24 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
 def test_an_unknown_profile_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationFault, match="write embedded or real"):
         of_profile("reel", Backing(), tmp_path, lambda text: None)
+
+
+def test_each_server_stands_for_its_backing_services_and_brings_its_secrets() -> None:
+    running = {
+        name: Running(name, "1", f"{name}://here", [], {f"{name.upper()}_KEY": "k"})
+        for name in SERVERS
+    }
+    backing = backing_of(running)
+    assert (backing.log, backing.tables, backing.views) == (
+        "kafka://here",
+        "cassandra://here",
+        "cassandra://here",
+    )
+    assert {name for name in NAMES if not getattr(backing, name)} == set()
+    assert len(backing.secrets) == len(SERVERS)
+
+
+def test_the_real_profile_starts_no_server_that_a_url_replaces(tmp_path: Path) -> None:
+    given = Backing(**{name: f"{name}://elsewhere" for name in NAMES})
+    assert of_profile("real", given, tmp_path, lambda text: None) == given
+    assert not (tmp_path / "servers").exists()
