@@ -27,6 +27,7 @@ NAMES = (
     "rules",
     "http_client",
     "resilience",
+    "registry",
     "events",
     "stream",
 )

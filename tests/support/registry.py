@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import uvicorn
-
 from chassis import discovery
 from chassis.clock import SYSTEM
 from chassis.discovery import Registry
 from chassis.discovery.embedded import RegistryServer
 from chassis.http.client import Client
+from chassis.http.serving import Listener, bind
 
 T = TypeVar("T")
 
@@ -37,22 +36,13 @@ async def serving(state: Path | None = None, port: int | None = None) -> AsyncIt
     """A listening `RegistryServer`; yields its `consul://` address."""
     port = port or free_port()
     registry = RegistryServer(SYSTEM, state)
-    config = uvicorn.Config(
-        registry.asgi, port=port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        task = asyncio.create_task(server._serve([listener]))
-        while not server.started:  # noqa: ASYNC110  # uvicorn sets a plain flag
-            await asyncio.sleep(0)
-        try:
-            yield f"consul://127.0.0.1:{port}"
-        finally:
-            registry.close()
-            server.should_exit = True
-            await task
+    listener = Listener(registry.asgi, bind("127.0.0.1", port))
+    await listener.start()
+    try:
+        yield f"consul://127.0.0.1:{port}"
+    finally:
+        registry.close()
+        await listener.drain(1.0)
 
 
 async def until(

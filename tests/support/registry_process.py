@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+import uvloop
 
 from tests.support.registry import free_port, serving
 
@@ -51,4 +52,4 @@ async def serve(folder: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2])))

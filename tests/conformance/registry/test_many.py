@@ -52,6 +52,7 @@ async def test_thousands_of_services_are_registered_found_and_deregistered(
     await until(ours, lambda found: not found, 30)
 
 
+@pytest.mark.slow
 async def test_a_thousand_instances_of_one_service_come_in_one_answer(registry, name):
     instances = [Instance(f"{name}-{n:04}", name, "127.0.0.1", 1 + n) for n in range(1000)]
     registered = await all_of(
@@ -61,6 +62,7 @@ async def test_a_thousand_instances_of_one_service_come_in_one_answer(registry, 
     await all_of([one.deregister for one in registered])
 
 
+@pytest.mark.slow
 async def test_a_thousand_keys_are_listed_in_order(registry, name):
     keys = [f"{name}/{n:04}" for n in range(1000)]
     await all_of([lambda key=key: registry.kv_put(key, key.encode()) for key in keys])
