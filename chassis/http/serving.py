@@ -28,7 +28,8 @@ UNIX_PATH_LIMIT = 107
 def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False) -> socket.socket:
     """A listening TCP socket; `ConfigurationFault` says which port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
