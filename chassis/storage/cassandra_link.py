@@ -7,48 +7,23 @@ for all that have gathered, however many there are. Nothing above this file sees
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel, DependencyException
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import (
-    EXEC_PROFILE_DEFAULT,
-    Cluster,
-    ExecutionProfile,
-    NoHostAvailable,
-    ResponseFuture,
-)
-from cassandra.policies import (
-    ConstantReconnectionPolicy,
-    DCAwareRoundRobinPolicy,
-    FallthroughRetryPolicy,
-    RetryPolicy,
-    TokenAwarePolicy,
-)
+from cassandra.cluster import ResponseFuture
+from cassandra.policies import FallthroughRetryPolicy, RetryPolicy
 from cassandra.protocol import BatchMessage, ExecuteMessage
 from cassandra.query import BatchType, SimpleStatement, tuple_factory
 
-from chassis.errors import ConfigurationFault, StoreUnavailable
+from chassis.errors import StoreUnavailable
+from chassis.storage.cassandra_connect import QUORUM, SERIAL, Connected, connect
 from chassis.storage.cassandra_faults import translated
 from chassis.storage.cassandra_url import Address
 
-T = TypeVar("T")
-
-PROTOCOL = 4
-"""Every Cassandra from 3.0 on speaks it; 5 sums each frame in Python and costs a third more."""
-CONNECT_S = 5.0
-RECONNECT_S = 1.0
-HEARTBEAT_S = 5.0
 AT_ONCE = 8_192
 """Requests under way; the driver blocks the loop when a connection has none left (32,768)."""
-OLDEST = (4, 0)
-
-_QUORUM = ConsistencyLevel.LOCAL_QUORUM
-_SERIAL = ConsistencyLevel.LOCAL_SERIAL
 _PLAIN_TAIL = struct.Struct(">HB")
 _TIMED_TAIL = struct.Struct(">HBq")
 _SERIAL_TAIL = struct.Struct(">HBH")
@@ -68,7 +43,7 @@ class Write(BatchMessage):  # type: ignore[misc]  # the driver has no types
     """Statements that were packed already."""
 
     def __init__(self, kind: BatchType, count: int, packed: bytes, tail: bytes) -> None:
-        super().__init__(kind, (), _QUORUM)
+        super().__init__(kind, (), QUORUM)
         self._body = bytes([kind.value]) + count.to_bytes(2, "big") + packed + tail
 
     def send_body(self, f: Any, protocol_version: int) -> None:
@@ -80,13 +55,11 @@ class Link:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.release: tuple[int, ...] = ()
         self.ready: dict[str, Any] = {}
-        self._opening: asyncio.Future[None] | None = None
+        self._connected: Connected | None = None
+        self._opening: asyncio.Future[Connected] | None = None
         self._preparing: dict[str, asyncio.Future[Any]] = {}
-        self._cluster: Any = None
-        self._session: Any = None
-        self._balancer: Any = None
+        self._closed = False
         self._answers: deque[tuple[asyncio.Future[Answer], Answer | None, Any]] = deque()
         self._woken = False
         self._under_way = 0
@@ -97,18 +70,21 @@ class Link:
 
     async def open(self) -> None:
         """Connects unless it has; in a thread, as it blocks. A failure is tried again next time."""
-        if self._session is not None:
+        if self._connected is not None:
             return
+        if self._closed:
+            raise self._ended()
         if self._opening is None or self._opening.done():
-            self._opening = asyncio.ensure_future(asyncio.to_thread(self._connect))
-        await self._translated(asyncio.shield(self._opening))
+            self._opening = asyncio.ensure_future(asyncio.to_thread(connect, self.address))
+            self._opening.add_done_callback(_heard)
+        self._connected = await self._translated(asyncio.shield(self._opening))
 
     async def prepared(self, cql: str) -> Any:
         """The prepared statement, made at its first use; look into `ready` before."""
         await self.open()
         preparing = self._preparing.get(cql)
         if preparing is None:
-            work = asyncio.to_thread(self._session.prepare, cql)
+            work = asyncio.to_thread(self._driver.session.prepare, cql)
             preparing = self._preparing[cql] = asyncio.ensure_future(work)
             preparing.add_done_callback(lambda done: self._prepared(cql, done))
         return await self._translated(asyncio.shield(preparing))
@@ -116,7 +92,7 @@ class Link:
     async def run(self, cql: str, *, timeout_s: float | None = None) -> Answer:
         """A statement that is used once, such as one that makes a table."""
         await self.open()
-        answer = self._session.execute_async(
+        answer = self._driver.session.execute_async(
             SimpleStatement(cql, fetch_size=None), timeout=timeout_s or self.address.timeout_s
         )
         return await self._answered(answer)
@@ -138,7 +114,7 @@ class Link:
         message = ExecuteMessage(
             statement.query_id,
             values,
-            _SERIAL if serial else _QUORUM,
+            SERIAL if serial else QUORUM,
             fetch_size=fetch,
             paging_state=more,
             skip_meta=bool(statement.result_metadata),
@@ -158,24 +134,24 @@ class Link:
 
         `timed` rows take the present time of this process as their timestamp.
         """
-        if timed and self._cluster is not None:
-            stamp = self._cluster.timestamp_generator()
-            tail = _TIMED_TAIL.pack(_QUORUM, _WITH_TIMESTAMP, stamp)
+        if timed:
+            stamp = self._driver.cluster.timestamp_generator()
+            tail = _TIMED_TAIL.pack(QUORUM, _WITH_TIMESTAMP, stamp)
         else:
-            tail = _PLAIN_TAIL.pack(_QUORUM, 0)
+            tail = _PLAIN_TAIL.pack(QUORUM, 0)
         kind = BatchType.LOGGED if logged else BatchType.UNLOGGED
         message = Write(kind, len(fragments), b"".join(fragments), tail)
         return self._sent(message, routing, self._plain)
 
     def swap(self, fragment: bytes, routing: bytes) -> asyncio.Future[Answer]:
         """Sends one conditional statement, sent once: its first value is whether it was applied."""
-        tail = _SERIAL_TAIL.pack(_QUORUM, _WITH_SERIAL, _SERIAL)
+        tail = _SERIAL_TAIL.pack(QUORUM, _WITH_SERIAL, SERIAL)
         message = Write(BatchType.UNLOGGED, 1, fragment, tail)
         return self._sent(message, routing, self._once)
 
     def replicas(self, routing: bytes) -> tuple[str, ...]:
         """Who keeps a partition: rows with the same keepers may travel together."""
-        metadata = self._cluster.metadata
+        metadata = self._driver.cluster.metadata
         if len(metadata.all_hosts()) == 1:
             return ()
         hosts = metadata.get_replicas(self.address.keyspace, routing)
@@ -185,22 +161,37 @@ class Link:
         """Looks up which node keeps what, once the keyspace is there."""
         keyspace = self.address.keyspace
         await self._translated(
-            asyncio.to_thread(self._cluster.refresh_keyspace_metadata, keyspace, 0)
+            asyncio.to_thread(self._driver.cluster.refresh_keyspace_metadata, keyspace, 0)
         )
 
     async def agree(self, wait_s: float) -> None:
         """Waits until every node that is up knows the same schema."""
-        wait = self._cluster.control_connection.wait_for_schema_agreement
+        wait = self._driver.cluster.control_connection.wait_for_schema_agreement
         if not await self._translated(asyncio.to_thread(wait, None, None, wait_s)):
             raise StoreUnavailable(f"{self.address}: its nodes do not agree on the schema")
 
     async def close(self) -> None:
         """Ends the session; what is under way fails."""
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
-        cluster, self._cluster, self._session = self._cluster, None, None
-        if cluster is not None:
-            await asyncio.to_thread(cluster.shutdown)
+        self._closed, self._connected = True, None
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await asyncio.to_thread(opening.result().cluster.shutdown)
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The server's version."""
+        return self._driver.release
+
+    @property
+    def _driver(self) -> Connected:
+        if self._connected is None:
+            raise self._ended()
+        return self._connected
+
+    def _ended(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.address} is closed")
 
     async def _translated(self, work: Any) -> Any:
         try:
@@ -210,26 +201,25 @@ class Link:
 
     def _prepared(self, cql: str, done: asyncio.Future[Any]) -> None:
         self._preparing.pop(cql, None)
+        _heard(done)
         if not done.cancelled() and done.exception() is None:
             self.ready[cql] = done.result()
 
     def _sent(
         self, message: Any, routing: bytes | None, retries: Any, statement: Any = None
     ) -> asyncio.Future[Answer]:
-        session = self._session
-        if session is None:
-            raise StoreUnavailable(f"{self.address} is closed")
+        driver = self._driver
         if self._under_way >= AT_ONCE:
             raise StoreUnavailable(f"{self.address}: too many requests are under way")
         answer = ResponseFuture(
-            session,
+            driver.session,
             message,
             SimpleStatement("", routing_key=routing, keyspace=self.address.keyspace),
             self.address.timeout_s,
             prepared_statement=statement,
             retry_policy=retries,
             row_factory=tuple_factory,
-            load_balancer=self._balancer,
+            load_balancer=driver.balancer,
         )
         answer.send_request()
         return self._answered(answer)
@@ -270,95 +260,12 @@ class Link:
             if answer is not None:
                 future.set_result(answer)
             else:
-                future.set_exception(translated(fault, self.address))
-
-    def _connect(self) -> None:
-        address = self.address
-        logger = logging.getLogger("cassandra")
-        if not logger.handlers:  # its warnings repeat what our failures say
-            logger.addHandler(logging.NullHandler())
-        balancer = TokenAwarePolicy(DCAwareRoundRobinPolicy(address.dc))
-        cluster = _cluster(address, balancer)
-        try:
-            session = cluster.connect()
-            row = session.execute("SELECT release_version FROM system.local").one()
-            self.release = _release(str(row[0]), address)
-        except NoHostAvailable:
-            _check_centre(cluster, address)
-            cluster.shutdown()
-            raise
-        except BaseException:
-            cluster.shutdown()
-            raise
-        self._balancer, self._cluster, self._session = balancer, cluster, session
+                failure = translated(fault, self.address)
+                failure.__cause__ = fault
+                future.set_exception(failure)
 
 
-def _cluster(address: Address, balancer: Any) -> Any:
-    profile = ExecutionProfile(
-        load_balancing_policy=balancer,
-        consistency_level=_QUORUM,
-        serial_consistency_level=_SERIAL,
-        request_timeout=address.timeout_s,
-        row_factory=tuple_factory,
-    )
-    user = PlainTextAuthProvider(address.user, address.password) if address.user else None
-    return Cluster(
-        list(address.hosts),
-        port=address.hosts[0][1],
-        auth_provider=user,
-        protocol_version=PROTOCOL,
-        connection_class=_reactor(),
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, None),
-        connect_timeout=CONNECT_S,
-        control_connection_timeout=CONNECT_S,
-        idle_heartbeat_interval=HEARTBEAT_S,
-        idle_heartbeat_timeout=HEARTBEAT_S,
-        schema_metadata_enabled=False,
-        compression=False,
-        monitor_reporting_enabled=False,
-        application_name="stagedoor",
-    )
-
-
-def _reactor() -> Any:
-    """libev, or a refusal: the driver falls back silently to loops that are three times slower."""
-    try:
-        from cassandra.io.libevreactor import LibevConnection
-    except (ImportError, DependencyException) as fault:
-        raise ConfigurationFault(
-            [
-                "cassandra-driver was built without its libev extension: install libev"
-                " (libev-dev) and reinstall it, or use a wheel that has cassandra.io.libevwrapper"
-            ],
-            what="the driver of cassandra://",
-        ) from fault
-
-    class Connection(LibevConnection):  # type: ignore[misc]  # the driver has no types
-        """Whole batches in one system call; the driver's own size is 4 KiB."""
-
-        in_buffer_size = 1 << 16
-        out_buffer_size = 1 << 20
-
-    return Connection
-
-
-def _check_centre(cluster: Any, address: Address) -> None:
-    """The driver says "no host" as well when all hosts are in other data centres."""
-    centres = {host.datacenter for host in cluster.metadata.all_hosts()} - {None}
-    if centres and address.dc not in centres:
-        cluster.shutdown()
-        raise ConfigurationFault(
-            [f"{address}: there is no data centre {address.dc!r}; write ?dc={min(centres)}"],
-            what="the tables URL",
-        )
-
-
-def _release(text: str, address: Address) -> tuple[int, ...]:
-    release = tuple(int(part) for part in text.split("-")[0].split(".") if part.isdigit())
-    if release < OLDEST:
-        raise ConfigurationFault(
-            [f"{address}: this is Cassandra {text}; version 4.0 or newer is needed"],
-            what="the tables URL",
-        )
-    return release
+def _heard(done: asyncio.Future[Any]) -> None:
+    """A failure that nobody waits for any more is no news."""
+    if not done.cancelled():
+        done.exception()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 
 
 class Abandoned(Exception):
@@ -21,7 +21,7 @@ class Pull:
     def __init__(self, pieces: AsyncIterable[bytes]) -> None:
         self._pieces = aiter(pieces)
         self._loop = asyncio.get_running_loop()
-        self._asked: Future[bytes | None] | None = None
+        self._making: asyncio.Task[object] | None = None
         self._fault: Exception | None = None
         self._left = False
 
@@ -30,8 +30,8 @@ class Pull:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._left = True
-        if self._asked is not None:
-            self._asked.cancel()
+        if self._making is not None:
+            self._making.cancel()
         if kind is Abandoned and self._fault is not None:
             raise self._fault from None
 
@@ -42,9 +42,8 @@ class Pull:
     def _ask(self) -> bytes | None:
         if self._left:
             raise Abandoned
-        self._asked = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
         try:
-            return self._asked.result()
+            return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
         except CancelledError:
             raise Abandoned from None
         except Exception as fault:
@@ -54,4 +53,8 @@ class Pull:
     async def _next(self) -> bytes | None:
         if self._left:
             raise Abandoned
-        return await anext(self._pieces, None)
+        self._making = asyncio.current_task()
+        try:
+            return await anext(self._pieces, None)
+        finally:
+            self._making = None

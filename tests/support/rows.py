@@ -66,7 +66,7 @@ class OnlyKey(msgspec.Struct, frozen=True):
 
 
 class Fleeting(msgspec.Struct, frozen=True):
-    key: ClassVar[Key] = Key("fleeting", ("id",), ("tag",), ttl_s=1)
+    key: ClassVar[Key] = Key("fleeting", ("id",), ("tag",), ttl_s=3)
 
     id: str
     tag: str
