@@ -7,7 +7,7 @@ PIP    := quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$qui
 export STAGEDOOR_HOME ?= var
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean-data format lock
+.PHONY: help run servers test check bench clean-data format lock
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -28,8 +28,11 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 run: $(VENV)/.runtime  ## start the whole system here until Ctrl-C (ARGS="--port 9000")
 	@exec $(BIN)/stagedoor up $(ARGS)
 
+servers: $(VENV)/.runtime  ## install and start the real servers (ARGS="kafka redis --brokers 3")
+	@exec $(BIN)/stagedoor servers up $(ARGS)
+
 test: $(VENV)/.dev  ## run the whole test suite (FAST=1: only the fast ones)
-	@tests/servers.sh
+	@BIN=$(BIN) FAST=$(FAST) tests/servers.sh
 	@$(BIN)/python -m pytest $(if $(FAST),-m "not system and not slow") $(TESTS)
 
 check: $(VENV)/.dev  ## format, lint, types, floors
@@ -42,8 +45,9 @@ bench: $(VENV)/.dev  ## measure beside peers and write bench/results.md (BENCH=g
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 clean-data:  ## remove the state directory
-	@test ! -e "$(STAGEDOOR_HOME)" || test -e "$(STAGEDOOR_HOME)/run/lock" || { echo "$(STAGEDOOR_HOME) is no state directory of Stagedoor: nothing was removed" >&2; exit 1; }
-	@test ! -e "$(STAGEDOOR_HOME)" || $(PYTHON) -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$(STAGEDOOR_HOME)/run/lock" 2>/dev/null || { echo "a system is running in $(STAGEDOOR_HOME): stop it first" >&2; exit 1; }
+	@test ! -e "$(STAGEDOOR_HOME)" || test -e "$(STAGEDOOR_HOME)/run/lock" || test -e "$(STAGEDOOR_HOME)/servers/lock" || { echo "$(STAGEDOOR_HOME) is no state directory of Stagedoor: nothing was removed" >&2; exit 1; }
+	@test ! -e "$(STAGEDOOR_HOME)/run/lock" || $(PYTHON) -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$(STAGEDOOR_HOME)/run/lock" 2>/dev/null || { echo "a system is running in $(STAGEDOOR_HOME): stop it first" >&2; exit 1; }
+	@! grep -qszxF "STAGEDOOR_SERVERS_HOME=$(abspath $(STAGEDOOR_HOME))" /proc/[0-9]*/environ || { echo "servers are running in $(STAGEDOOR_HOME): stop them first with stagedoor servers down" >&2; exit 1; }
 	rm -rf -- "$(STAGEDOOR_HOME)"
 
 format: $(VENV)/.dev  ## format the code

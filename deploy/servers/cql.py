@@ -58,9 +58,9 @@ async def session(
 
 def rows(body: bytes) -> list[list[bytes | None]]:
     """The rows in a result's body."""
-    kind, flags, columns = struct.unpack_from(">iii", body)
-    if kind != ROWS:
+    if struct.unpack_from(">i", body)[0] != ROWS:
         return []
+    flags, columns = struct.unpack_from(">ii", body, 4)
     at = 12
     if flags & GLOBAL_TABLE:
         at = _after_text(body, _after_text(body, at))

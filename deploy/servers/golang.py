@@ -12,7 +12,7 @@ from chassis.clock import Clock
 from deploy.servers import tools
 from deploy.servers.installed import Installed, install_once
 
-NEEDS_FREE = 3 << 30
+NEEDS_FREE = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)

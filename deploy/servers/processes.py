@@ -19,6 +19,8 @@ MARK = "STAGEDOOR_SERVERS_HOME"
 LOG_LIMIT = 16 << 20
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
 _TICK_S = 0.02
+_STATE, _THREADS, _STARTED = 0, 17, 19
+"""In /proc/PID/stat, counted after the name."""
 
 
 class Identity(NamedTuple):
@@ -56,10 +58,15 @@ def spawn(
 
 
 def identity(pid: int) -> Identity | None:
-    """Of a process that runs; None when there is none, or only its remains."""
+    """Of a process that runs; None when there is none, or only its remains.
+
+    While a killed process has threads left it still holds its ports, though its state is Z.
+    """
     _bury(pid)
     fields = _stat(pid)
-    return None if fields is None or fields[0] in "ZX" else Identity(pid, int(fields[19]))
+    if fields is None or (fields[_STATE] in "ZX" and int(fields[_THREADS]) <= 1):
+        return None
+    return Identity(pid, int(fields[_STARTED]))
 
 
 def is_alive(process: Identity) -> bool:

@@ -49,6 +49,7 @@ def configuration(setup: Setup, instance: Instance) -> str:
             f"port {instance.port}",
             "dir .",
             "daemonize no",
+            "set-proc-title no",
             "appendonly yes",
             "appendfsync always",
             'save ""',

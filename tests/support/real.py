@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -110,11 +110,18 @@ def own(name: str, home: Path) -> RealServer:
     return _started(Servers(home, default_cache(os.environ), SYSTEM), name)
 
 
+def require(name: str) -> None:
+    """Skips the test where the server is not installed; fails it with CI=true."""
+    if Servers(Path(), default_cache(os.environ)).installed([name])[name] is None:
+        _missing(str(NotInstalled(name)))
+
+
 def _started(servers: Servers, name: str) -> RealServer:
-    try:
-        return RealServer(servers, name)
-    except NotInstalled as missing:
-        why = str(missing)
+    require(name)
+    return RealServer(servers, name)
+
+
+def _missing(why: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)

@@ -1,0 +1,124 @@
+"""What is decided before anything starts, and what is refused with its way out."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chassis.clock import ManualClock
+from chassis.errors import ConfigurationFault
+from deploy.servers import processes
+from deploy.servers.arrange import Arrangement, Asked, arrange, refused
+from deploy.servers.folders import Folders
+from deploy.servers.installed import Installed
+from deploy.servers.kinds import NAMES, servers
+from deploy.servers.processes import Identity
+from deploy.servers.room import available_memory, memory_fault
+from deploy.servers.state import InstanceState, ServerState
+
+KINDS = servers()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders(tmp_path)
+    made.root.mkdir()
+    return made
+
+
+@pytest.fixture
+def alive(tmp_path: Path) -> Iterator[Identity]:
+    process = processes.spawn(["sleep", "1000"], {}, tmp_path, tmp_path / "log", tmp_path)
+    yield process
+    processes.send(process, signal.SIGKILL)
+
+
+def decide(folders: Folders, name: str, **asked: object) -> Arrangement:
+    wish = Asked(**{"ports": {}, "sizes": {}, "auth": frozenset(), **asked})  # type: ignore[arg-type]
+    kinds = servers([name])
+    (one,) = arrange(kinds, {name: Installed("1", Path("/"))}, folders, wish, ManualClock())
+    return one
+
+
+def test_ports_stay_the_same_from_start_to_start(folders: Folders) -> None:
+    first = decide(folders, "consul")
+    assert decide(folders, "consul").state == first.state
+
+
+def test_a_port_can_be_given_and_changed_later(folders: Folders) -> None:
+    assert decide(folders, "redis", ports={"redis": 20_001}).setup.first.port == 20_001
+    assert decide(folders, "redis", ports={"redis": 20_002}).setup.first.port == 20_002
+    assert decide(folders, "redis").setup.first.port == 20_002
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(folders: Folders) -> None:
+    first = decide(folders, "s3").setup.secrets
+    assert decide(folders, "s3").setup.secrets == first
+    file = folders.root / "s3" / "secrets.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_password_asked_for_later_is_kept_from_then_on(folders: Folders) -> None:
+    assert "password" not in decide(folders, "redis").setup.secrets
+    secured = decide(folders, "redis", auth=frozenset({"redis"})).setup.secrets
+    assert decide(folders, "redis").setup.secrets == secured and secured["password"]
+
+
+def test_a_taken_port_is_refused_before_anything_is_written(folders: Folders) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(ConfigurationFault, match=f"port {port} of 127.0.0.1 is taken"):
+            decide(folders, "redis", ports={"redis": port})
+    assert list(folders.root.iterdir()) == []
+
+
+def test_servers_do_not_share_a_port(folders: Folders) -> None:
+    kinds = {name: KINDS[name] for name in NAMES}
+    installed = dict.fromkeys(NAMES, Installed("1", Path("/")))
+    listed = arrange(kinds, installed, folders, Asked({}, {}, frozenset()), ManualClock())
+    ports = [port for one in listed for i in one.setup.instances for port in i.ports.values()]
+    assert len(ports) == len(set(ports)) == 15
+
+
+@pytest.mark.parametrize(("name", "size"), [("kafka", 0), ("kafka", 4), ("redis", 2)])
+def test_a_size_that_cannot_be_is_refused(name: str, size: int) -> None:
+    (said,) = refused(KINDS[name], None, Asked({}, {name: size}, frozenset()))
+    assert f"not {size}" in said
+
+
+def test_what_runs_is_not_changed_under_way(alive: Identity) -> None:
+    state = ServerState([InstanceState("kafka", "127.0.0.1", {"main": 20_000}, alive)])
+    wish = Asked({"kafka": 1}, {"kafka": 3}, frozenset({"kafka"}))
+    said = refused(KINDS["kafka"], state, wish)
+    assert len(said) == 3
+    assert "has the data of 1 and you ask for 3" in said[0]
+    assert all("`stagedoor servers down kafka` first" in one for one in said[1:])
+
+
+def test_what_runs_as_asked_is_fine(alive: Identity) -> None:
+    state = ServerState([InstanceState("kafka", "127.0.0.1", {"main": 20_000}, alive)])
+    wish = Asked({"kafka": 20_000}, {"kafka": 1}, frozenset())
+    assert refused(KINDS["kafka"], state, wish) == []
+
+
+def test_too_little_memory_is_said_with_who_wants_it() -> None:
+    said = memory_fault({"kafka": 1200 << 20, "redis": 30 << 20, "s3": 0}, 1 << 30)
+    assert said is not None
+    assert "1024 MB are available and about 1230 MB are needed (kafka 1200 MB, redis 30 MB)" in said
+    assert memory_fault({"kafka": 1}, 1) is None
+
+
+def test_available_memory_is_what_the_kernel_says() -> None:
+    assert available_memory("MemTotal: 9 kB\nMemAvailable:   2048 kB\n") == 2 << 20
+    assert available_memory() > 0
+
+
+def test_every_unknown_name_is_said_at_once() -> None:
+    with pytest.raises(ConfigurationFault) as failed:
+        servers(["kafka", "mysql", "etcd"])
+    assert len(failed.value.faults) == 2

@@ -1,0 +1,236 @@
+"""The life of servers: started, killed, restarted, stopped, and undone when it goes wrong.
+
+Redis is quick enough to stand for all; each real server has its turn at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chassis.errors import ConfigurationFault, NotFound
+from deploy.servers import NAMES, Servers, StartFailed, cql, default_cache, processes
+from deploy.servers.server import Instance, NotReady
+from tests.deploy.servers.conftest import Script
+from tests.support import real
+from tests.support.system import ROOT, eventually, stagedoor
+
+NEVER_READY = '[ "$1" = --version ] && echo v=7.0 && exit; exec sleep 1000'
+ENDS = '[ "$1" = --version ] && echo v=7.0 && exit; echo "bad directive at line 3"; exit 1'
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Whatever a test leaves running in this directory is killed, and fails the test."""
+    folder = tmp_path / "home"
+    yield folder
+    left = list(processes.marked(folder))
+    for one in left:
+        os.kill(one.pid, signal.SIGKILL)
+    assert left == []
+
+
+@pytest.fixture
+async def servers(home: Path) -> Servers:
+    return Servers(home, default_cache(os.environ))
+
+
+@pytest.fixture
+def redis(home: Path) -> Iterator[real.RealServer]:
+    started = real.own("redis", home)
+    yield started
+    started.stop()
+
+
+async def test_it_outlives_its_starter_and_is_found_by_another(
+    home: Path, redis: real.RealServer, servers: Servers
+) -> None:
+    (one,) = await servers.status()
+    assert (one.name, one.status, one.pid) == ("redis", "up", redis.pid)
+    assert one.rss > 0 and one.ready_s > 0 and one.url == redis.url
+    assert os.getsid(redis.pid) == redis.pid
+
+
+async def test_up_leaves_alone_what_runs(redis: real.RealServer, servers: Servers) -> None:
+    before = redis.pid
+    assert (await servers.up(["redis"]))["redis"].pid == before
+
+
+async def test_a_killed_one_is_down_and_comes_back_on_its_port(
+    redis: real.RealServer, servers: Servers
+) -> None:
+    url, pid = redis.url, redis.pid
+    assert await servers.kill("redis") == [pid]
+    (one,) = await servers.status()
+    assert (one.status, one.pid, one.rss) == ("down", 0, 0)
+    again = await servers.restart("redis")
+    assert again.url == url and again.pid != pid
+
+
+async def test_one_that_hangs_is_silent(redis: real.RealServer, servers: Servers) -> None:
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        (one,) = await servers.status()
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+    assert one.status == "silent" and "no answer" in one.why
+
+
+async def test_down_stops_also_what_no_file_knows_of(
+    home: Path, redis: real.RealServer, servers: Servers
+) -> None:
+    (home / "servers" / "state.json").unlink()
+    await servers.down()
+    assert list(processes.marked(home)) == []
+
+
+async def test_a_port_taken_by_another_is_refused(
+    tmp_path: Path, redis: real.RealServer, servers: Servers
+) -> None:
+    port = int(redis.url.rpartition(":")[2].partition("/")[0])
+    other = Servers(tmp_path / "other", default_cache(os.environ))
+    with pytest.raises(ConfigurationFault, match=f"port {port} of 127.0.0.1 is taken"):
+        await other.up(["redis"], ports={"redis": port})
+    assert not list((tmp_path / "other").rglob("state.json"))
+
+
+async def test_two_directories_run_side_by_side(tmp_path: Path, redis: real.RealServer) -> None:
+    other = Servers(tmp_path / "other", default_cache(os.environ))
+    beside = (await other.up(["redis"]))["redis"]
+    assert await other.down() == ["redis"]
+    assert beside.pid != redis.pid and beside.url != redis.url
+    assert processes.identity(redis.pid) is not None
+
+
+async def test_what_was_never_started_is_said(servers: Servers) -> None:
+    assert await servers.status() == [] and await servers.down() == []
+    with pytest.raises(NotFound, match="was never started"):
+        await servers.kill("redis")
+    with pytest.raises(ConfigurationFault, match="no server 'mysql'"):
+        await servers.restart("mysql")
+
+
+async def test_a_password_is_used_and_not_shown(home: Path, servers: Servers) -> None:
+    real.require("redis")
+    running = (await servers.up(["redis"], auth=["redis"]))["redis"]
+    (one,) = await servers.status()
+    await servers.down()
+    assert one.status == "up"
+    assert ":***@" in one.url and ":***@" not in running.url
+
+
+async def test_one_that_ends_while_starting_shows_the_end_of_its_log(
+    script: Script, servers: Servers
+) -> None:
+    script("redis-server", ENDS)
+    with pytest.raises(StartFailed, match="bad directive at line 3"):
+        await servers.up(["redis"])
+
+
+async def test_when_one_fails_the_new_ones_are_stopped_and_the_old_ones_go_on(
+    script: Script, redis: real.RealServer, servers: Servers
+) -> None:
+    script("prometheus", ENDS)
+    with pytest.raises(StartFailed):
+        await servers.up(["redis", "prometheus"])
+    listed = {one.name: one.status for one in await servers.status()}
+    assert listed == {"redis": "up", "prometheus": "down"}
+    assert processes.identity(redis.pid) is not None
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupted_start_leaves_no_process(
+    home: Path, script: Script, number: signal.Signals, status: int
+) -> None:
+    script("redis-server", NEVER_READY)
+    command = [sys.executable, "-m", "deploy.cli", "servers", "up", "redis", "--home", str(home)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: list(processes.marked(home)), within=20, what="a started server")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == status, err.decode()
+    assert b"Traceback" not in err
+    assert list(processes.marked(home)) == []
+
+
+def test_the_command_line_goes_through_a_whole_life(home: Path) -> None:
+    real.require("redis")
+    up = stagedoor(home, "servers", "up", "redis")
+    assert up.returncode == 0, up.stderr
+    assert up.stdout.splitlines()[1].split()[:3:2] == ["redis", "up"]
+    assert up.stderr == ""
+    killed = stagedoor(home, "servers", "kill", "redis", "--json")
+    assert len(json.loads(killed.stdout)["killed"]) == 1
+    again = stagedoor(home, "servers", "kill", "redis")
+    assert again.returncode == 1 and "stagedoor servers up redis" in again.stderr
+    (one,) = json.loads(stagedoor(home, "servers", "restart", "redis", "--json").stdout)
+    assert one["status"] == "up"
+    logs = json.loads(stagedoor(home, "servers", "logs", "redis", "--json", "--lines", "3").stdout)
+    assert len(logs["redis"]) == 3
+    down = stagedoor(home, "servers", "down")
+    assert down.stdout == "stopped redis\n"
+    assert stagedoor(home, "servers", "down").stdout == "nothing was running\n"
+
+
+def test_the_command_line_says_what_makes_no_sense(home: Path) -> None:
+    for arguments, said in (
+        (["up", "mysql"], "there is no server 'mysql'"),
+        (["up", "redis", "--port", "redis"], "write NAME=PORT"),
+        (["up", "kafka", "--brokers", "4"], "runs as 1 to 3 instances, not 4"),
+        (["logs", "redis", "--follow", "--json"], "--json has an end"),
+    ):
+        done = stagedoor(home, "servers", *arguments)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert not (home / "servers" / "state.json").exists()
+
+
+def test_data_in_use_is_not_removed(home: Path, redis: real.RealServer) -> None:
+    done = subprocess.run(
+        ["make", "clean-data"],
+        cwd=ROOT,
+        env={**os.environ, "STAGEDOOR_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0 and "stagedoor servers down" in done.stderr
+    assert home.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_server_lives_dies_and_comes_back(
+    home: Path, servers: Servers, name: str
+) -> None:
+    started = real.own(name, home)
+    try:
+        first = started.url, started.pid
+        started.kill()
+        assert (await servers.status())[0].status == "down"
+        started.start()
+        assert started.url == first[0] and started.pid != first[1]
+        assert (await servers.status())[0].status == "up"
+    finally:
+        started.stop()
+    assert list(processes.marked(home)) == []
+
+
+@pytest.mark.slow
+async def test_cassandra_takes_our_password_only(home: Path, servers: Servers) -> None:
+    real.require("cassandra")
+    running = (await servers.up(["cassandra"], auth=["cassandra"]))["cassandra"]
+    (one,) = running.processes
+    instance = Instance("cassandra", 1, one.address, {"main": one.port}, Path())
+    with pytest.raises(NotReady):
+        async with cql.session(instance):
+            pass
+    await servers.down()

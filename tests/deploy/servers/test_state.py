@@ -1,0 +1,44 @@
+"""What the launcher remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chassis.errors import ConfigurationFault
+from deploy.servers.processes import Identity
+from deploy.servers.state import InstanceState, ServerState, StateFile
+
+KAFKA = ServerState(
+    [InstanceState("kafka", "127.0.0.1", {"main": 19092}, Identity(4711, 99), 2.5)], auth=True
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    state = StateFile(tmp_path)
+    assert state.read() == {}
+    state.write("kafka", KAFKA)
+    state.write("redis", ServerState([]))
+    assert StateFile(tmp_path).read() == {"kafka": KAFKA, "redis": ServerState([])}
+
+
+def test_nothing_half_written_is_left(tmp_path: Path) -> None:
+    state = StateFile(tmp_path)
+    (tmp_path / "state.json.1.part").write_bytes(b"{")
+    state.write("kafka", KAFKA)
+    assert state.read() == {"kafka": KAFKA}
+
+
+def test_a_state_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"kafka": 1}')
+    with pytest.raises(ConfigurationFault, match="stop its servers by hand and remove it"):
+        StateFile(tmp_path).read()
+
+
+def test_two_commands_at_once_are_one_too_many(tmp_path: Path) -> None:
+    refused = pytest.raises(ConfigurationFault, match="another command")
+    with StateFile(tmp_path).only_one(), refused, StateFile(tmp_path).only_one():
+        pass
+    with StateFile(tmp_path).only_one():
+        pass
