@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 from chassis.clock import Clock
 from chassis.deadline import Deadline
 from chassis.errors import Missing
-from chassis.events.kafka_faults import Complaints, is_passing, translated
+from chassis.events.kafka_faults import Complaints, is_outdated, is_passing, translated
 from chassis.events.kafka_url import Cluster
 
 K = TypeVar("K")
@@ -110,7 +110,11 @@ class Admin:
         def ask(client: AdminClient, wait_s: float) -> Futures[TopicPartition, Any]:
             return client.list_offsets(wanted, request_timeout=wait_s)
 
-        found = await self._ask(ask, f"asking for offsets of {topic}")
+        doing = f"asking for offsets of {topic}"
+        found = await self._ask(ask, doing)
+        if any(info.offset < 0 for info in found.values()):  # so the driver tells of a timeout
+            error = KafkaError(KafkaError._TIMED_OUT, "no answer for some partition")
+            raise translated(error, self._cluster, doing, self.complaints)
         return {place.partition: info.offset for place, info in found.items()}
 
     async def _ask(
@@ -127,6 +131,8 @@ class Admin:
             except KafkaException as fault:
                 if not is_passing(fault) or deadline.expired() or self.complaints.refused:
                     raise translated(fault, self._cluster, doing, self.complaints) from fault
+                if is_outdated(fault):
+                    self.close()
             await self._clock.sleep(_AGAIN_S)
 
     async def _ask_once(

@@ -47,14 +47,20 @@ _FENCED = frozenset(
         KafkaError._MAX_POLL_EXCEEDED,
     )
 )
-_PASSING = frozenset(
+_OUTDATED = frozenset(
+    (
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    )
+)
+_PASSING = _OUTDATED | frozenset(
     (
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
         KafkaError.REBALANCE_IN_PROGRESS,
         KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
         KafkaError.NOT_CONTROLLER,
@@ -109,6 +115,11 @@ def is_passing(fault: KafkaException | KafkaError) -> bool:
     """Whether it goes away by itself, so that asking again soon is right."""
     error = error_of(fault)
     return error.code() in _PASSING or error.retriable()
+
+
+def is_outdated(fault: KafkaException | KafkaError) -> bool:
+    """Whether the client goes by leaders of before: an administrative one does so for ever."""
+    return error_of(fault).code() in _OUTDATED
 
 
 def translated(
