@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka.admin import NewTopic
 
@@ -29,9 +29,6 @@ class Topics:
         self._clock = clock
         self._known: dict[str, TopicInfo] = {}
 
-    def known(self, names: Iterable[str]) -> bool:
-        return all(name in self._known for name in names)
-
     def forget(self, name: str) -> None:
         self._known.pop(name, None)
 
@@ -41,11 +38,12 @@ class Topics:
 
     async def look(self, name: str) -> TopicInfo:
         """What there is now; `Missing` when there is no such topic."""
-        self._known.pop(name, None)
-        self._known |= await self._admin.describe([name])
-        if name not in self._known:
+        found = await self._admin.describe([name])
+        if name not in found:
+            self.forget(name)
             raise missing(name)
-        return self._known[name]
+        self._known |= found
+        return found[name]
 
     async def ensure(self, topics: Sequence[Topic]) -> set[str]:
         """Makes what is missing, checks and adjusts the rest; the names of those it made."""

@@ -31,12 +31,13 @@ PLAYS = Topic("plays", partitions=4)
 ALL = frozenset(("plays", number) for number in range(4))
 
 
-@pytest.fixture(params=["log", "kafka"])
+@pytest.fixture(params=["log", "kafka", "kafka-consumer"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the same log each time, as several processes would."""
     if request.param == "log":
         return lambda: open_log(f"log://{tmp_path}/events")
-    url = f"{real.url('kafka')}?prefix={uuid4().hex}."
+    protocol = "consumer" if request.param == "kafka-consumer" else "classic"
+    url = f"{real.url('kafka')}?prefix={uuid4().hex}.&protocol={protocol}"
     return lambda: open_log(url)
 
 
