@@ -131,7 +131,7 @@ class KafkaProducer:
     ) -> list[Place]:
         """The places of messages that go to the topics of these names in the cluster."""
         chunks: list[Chunk] = []
-        for start, end, size in _cuts(sizes):
+        for start, end, size in cuts(sizes):
             await self._room.enter()
             chunks.append(self._hand_over(names[start:end], messages[start:end], size))
             if end < len(messages):
@@ -230,7 +230,7 @@ class KafkaProducer:
         return translated(error, self._cluster, "producing", self.complaints)
 
 
-def _cuts(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+def cuts(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """(start, end, bytes) of parts that are small enough to hand over in one go."""
     start = size = 0
     for index, one in enumerate(sizes):
