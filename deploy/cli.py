@@ -319,6 +319,27 @@ def gateway(
     )
 
 
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="A service, such as play_api.")],
+) -> None:
+    """Run one service alone in the foreground, set by STAGEDOOR_… in the environment, until
+    SIGTERM: how a container runs it (docs/operations.md)."""
+    from deploy.alone import run
+
+    run(name)
+
+
+@app.command()
+def prepare(as_json: Json = False) -> None:
+    """Make what services that run alone need, unless it is there: keyring, bucket, catalogue."""
+    from deploy.alone import prepare
+
+    done = _run(prepare(os.environ, SYSTEM, _quiet if as_json else say))
+    if as_json:
+        _print_json(done)
+
+
 @rules.command("lint")
 def rules_lint(
     document: Annotated[Path, typer.Argument(help="The rules document (YAML or JSON).")],

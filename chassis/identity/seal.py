@@ -57,7 +57,7 @@ class Keyring(msgspec.Struct, frozen=True):
         except (OSError, ValueError) as fault:
             message = (
                 f"{file}: not a readable keyring ({fault}): bring it back, or move it away and"
-                " `make run` makes a new one, which ends what is signed with the old"
+                " `stagedoor prepare` makes a new one, which ends what is signed with the old"
             )
             raise ConfigurationFault([message], what="the keyring") from None
 
