@@ -8,7 +8,7 @@ read first. Conditional writes are compare-and-set of the store, and tell apart 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from chassis.clock import SYSTEM, Clock
@@ -17,7 +17,7 @@ from chassis.storage import cassandra_schema
 from chassis.storage.cassandra_batches import Packed, batches, last_of_each
 from chassis.storage.cassandra_faults import OutcomeUnknown
 from chassis.storage.cassandra_link import Answer, Link
-from chassis.storage.cassandra_rows import fragment, integer, unpacked
+from chassis.storage.cassandra_rows import integer, unpacked
 from chassis.storage.cassandra_table import Table
 from chassis.storage.cassandra_url import Address, address_of
 from chassis.storage.shape import Shape
@@ -165,8 +165,11 @@ class CassandraTables:
         await self._link.close()
 
     async def _put(self, rows: Sequence[Row], together: bool) -> None:
-        ids = {kind: await self._id(self._of(kind).cql.put) for kind in {type(row) for row in rows}}
-        packed = last_of_each([self._of(type(row)).put(ids[type(row)], row) for row in rows])
+        packed: list[Packed] = []
+        for kind, some in _by_kind(rows, type).items():
+            table = self._of(kind)
+            packed += table.put(await self._id(table.cql.put), some)
+        packed = last_of_each(packed)
         apart = len({one.routing for one in packed}) > 1
         if apart and not together:
             await self._send_all(packed, timed=True)
@@ -175,14 +178,10 @@ class CassandraTables:
         await self._link.write(fragments, packed[0].routing, logged=apart, timed=True)
 
     async def _put_versioned(self, rows: Sequence[tuple[Row, int]]) -> None:
-        kinds: dict[type[Row], list[tuple[Row, int]]] = {}
-        for pair in rows:
-            kinds.setdefault(type(pair[0]), []).append(pair)
         packed: list[Packed] = []
-        for kind, pairs in kinds.items():
+        for kind, pairs in _by_kind(rows, lambda pair: type(pair[0])).items():
             table = self._of(kind)
-            query_id = await self._id(table.cql.put_versioned)
-            packed += [table.put_versioned(query_id, row, version) for row, version in pairs]
+            packed += table.put_versioned(await self._id(table.cql.put_versioned), pairs)
         await self._send_all(packed, timed=False)
 
     async def _send_all(self, packed: Sequence[Packed], *, timed: bool) -> None:
@@ -243,8 +242,7 @@ class CassandraTables:
         routing = table.codec.routing(key)
         looking = await self._statement(table.cql.version)
         found = await self._link.read(looking, unpacked(key), routing)
-        packed = fragment(query_id, len(key), b"".join(key))
-        await self._link.write([packed], routing, timed=True)
+        await self._link.write([table.delete(query_id, key)], routing, timed=True)
         return bool(found.rows)
 
     async def _swap(
@@ -300,6 +298,13 @@ class CassandraTables:
 
     def _token(self) -> int:
         return -2 - int.from_bytes(self._clock.entropy(_TOKEN_BYTES), "big")
+
+
+def _by_kind(rows: Sequence[T], kind_of: Callable[[T], type[Row]]) -> dict[type[Row], list[T]]:
+    kinds: dict[type[Row], list[T]] = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row), []).append(row)
+    return kinds
 
 
 def _found(table: Table[R], answer: Answer) -> R | None:

@@ -7,7 +7,7 @@ whose answer was lost can still find out that it was his.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from chassis.storage.shape import Shape
@@ -16,15 +16,16 @@ VERSION = '"_version"'
 
 
 class Statements:
-    """Every statement that a shape needs. Values go in column order."""
+    """Every statement that a shape needs. Values go in column order, but for whole rows that are
+    stored: those in the order of `written`."""
 
-    def __init__(self, shape: Shape[Any], keyspace: str) -> None:
+    def __init__(self, shape: Shape[Any], keyspace: str, written: Sequence[str]) -> None:
         key = shape.key
         self._table = table = f"{quoted(keyspace)}.{quoted(key.table)}"
         self._columns = columns = listed(shape.names)
         self._partition, self._clustering = key.partition, key.clustering
         where = f"WHERE {_all(key.fields, ' AND ')}"
-        into = f"INSERT INTO {table} ({columns}, {VERSION}) VALUES ({_marks(len(shape.names))}"
+        into = f"INSERT INTO {table} ({listed(written)}, {VERSION}) VALUES ({_marks(len(written))}"
         sets = ", ".join([f"{quoted(name)} = ?" for name in shape.rest] + [f"{VERSION} = ?"])
         same = " AND ".join([f"{quoted(n)} = ?" for n in shape.rest] + [f"{VERSION} < 0"])
         self.get = f"SELECT {columns} FROM {table} {where}"

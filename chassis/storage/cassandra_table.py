@@ -9,7 +9,7 @@ import msgspec
 
 from chassis.errors import Faulty, Unprocessable
 from chassis.storage.cassandra_batches import Packed
-from chassis.storage.cassandra_rows import Codec, bigint, fragment
+from chassis.storage.cassandra_rows import Codec, bigint, head, stamps
 from chassis.storage.cassandra_statements import Statements
 from chassis.storage.shape import Shape
 
@@ -23,8 +23,8 @@ class Table(Generic[R]):
 
     def __init__(self, shape: Shape[R], keyspace: str) -> None:
         self.shape = shape
-        self.cql = Statements(shape, keyspace)
         self.codec = Codec(shape)
+        self.cql = Statements(shape, keyspace, self.codec.names)
         self.columns = len(shape.columns)
 
     def values(self, row: R) -> Values:
@@ -42,40 +42,45 @@ class Table(Generic[R]):
         names = self.shape.key.fields
         return self.codec.key(self.shape.pick(values, names), names)
 
-    def put(self, query_id: bytes, row: R) -> Packed:
-        values = self.values(row)
-        packed = self.codec.row(values)
-        key = self.key_of(values)
-        return Packed(
-            fragment(query_id, self.columns, packed),
-            self.codec.routing(key),
-            self.columns,
-            (self.shape.row, b"".join(key)),
-        )
+    def put(self, query_id: bytes, rows: Sequence[R]) -> list[Packed]:
+        start, codec = head(query_id, self.columns), self.codec
+        made: list[Packed] = []
+        for row in rows:
+            values = self.values(row)
+            packed = codec.row(start, values)
+            identity = (self.shape.row, self.shape.key_of(values))
+            made.append(Packed(packed, codec.routing_of(values), self.columns, identity))
+        return made
 
-    def put_versioned(self, query_id: bytes, row: R, version: int) -> Packed:
-        if not 0 <= version < _TOP:
-            raise Unprocessable(f"{self.shape.key.table}: {version} is no version")
-        values = self.values(row)
-        stamp = bigint(version)
-        packed = self.codec.row(values) + stamp + stamp
-        routing = self.codec.routing(self.key_of(values))
-        return Packed(fragment(query_id, self.columns + 2, packed), routing, self.columns)
+    def put_versioned(self, query_id: bytes, pairs: Sequence[tuple[R, int]]) -> list[Packed]:
+        start, codec = head(query_id, self.columns + 2), self.codec
+        made: list[Packed] = []
+        for row, version in pairs:
+            if not 0 <= version < _TOP:
+                raise Unprocessable(f"{self.shape.key.table}: {version} is no version")
+            values = self.values(row)
+            packed = codec.row(start, values, stamps(version))
+            made.append(Packed(packed, codec.routing_of(values), self.columns))
+        return made
 
     def insert(self, query_id: bytes, values: Values, token: int) -> bytes:
-        return fragment(query_id, self.columns + 1, self.codec.row(values) + bigint(token))
+        return self.codec.row(head(query_id, self.columns + 1), values, bigint(token))
 
     def replace(
         self, query_id: bytes, values: Values, token: int, expected: Sequence[Any]
     ) -> bytes:
         rest = self.shape.rest
-        packed = self.codec.some(self.shape.pick(values, rest), rest) + bigint(token)
-        packed += b"".join(self.key_of(values)) + self.codec.some(expected, rest)
-        return fragment(query_id, self.columns + 1 + len(rest), packed)
+        changed = self.codec.some(self.shape.pick(values, rest), rest) + bigint(token)
+        key = b"".join(self.key_of(values))
+        count = self.columns + 1 + len(rest)
+        return head(query_id, count) + changed + key + self.codec.some(expected, rest)
+
+    def delete(self, query_id: bytes, key: list[bytes]) -> bytes:
+        return head(query_id, len(key)) + b"".join(key)
 
     def delete_only(self, query_id: bytes, key: list[bytes], expected: Sequence[Any]) -> bytes:
-        packed = b"".join(key) + self.codec.some(expected, self.shape.rest)
-        return fragment(query_id, self.columns, packed)
+        start = head(query_id, self.columns) + b"".join(key)
+        return start + self.codec.some(expected, self.shape.rest)
 
     def row(self, stored: Sequence[Any]) -> R:
         return self.shape.make(self.codec.filled(stored))

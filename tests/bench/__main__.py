@@ -30,6 +30,7 @@ NAMES = (
     "registry",
     "events",
     "stream",
+    "cassandra",
 )
 HEAD = """\
 # Measured
