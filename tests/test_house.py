@@ -32,6 +32,7 @@ TIME_OR_CHANCE = {
 DRIVERS = {
     "argon2": {"chassis/identity/passwords.py"},
     "obstore": {f"chassis/storage/{part}.py" for part in ("local", "s3", "s3_bucket")},
+    "redis": {"chassis/cache/redis.py"},
     "prometheus_client": {"chassis/telemetry/metrics.py"},
     "tenacity": {"chassis/resilience/retry.py"},
     "uvicorn": {"chassis/http/serving.py"},

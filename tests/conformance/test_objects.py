@@ -63,7 +63,7 @@ async def test_of_many_creates_of_one_key_one_wins_whole(
     tries = [(objects, other)[n % 2].create(KEY, body) for n, body in enumerate(bodies)]
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert results.count(None) == 1
-    assert all(isinstance(result, AlreadyExists) for result in results if result is not None)
+    assert {type(result) for result in results if result is not None} == {AlreadyExists}, results
     assert await other.get(KEY) == bodies[results.index(None)]
     await other.close()
 
@@ -180,7 +180,7 @@ async def test_of_many_creates_from_pieces_one_wins_whole(objects: Objects) -> N
     tries = [objects.create_from(KEY, pieces_of(bytes([n]) * 100_000)) for n in range(8)]
     results = await asyncio.gather(*tries, return_exceptions=True)
     assert results.count(None) == 1
-    assert all(isinstance(result, AlreadyExists) for result in results if result is not None)
+    assert {type(result) for result in results if result is not None} == {AlreadyExists}, results
     assert await objects.get(KEY) == bytes([results.index(None)]) * 100_000
 
 
