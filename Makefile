@@ -25,8 +25,8 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 	@$(PIP) -r requirements/dev.lock
 	@touch $@
 
-run: $(VENV)/.runtime  ## start the whole system here until Ctrl-C (ARGS="--port 9000")
-	@exec $(BIN)/stagedoor up $(ARGS)
+run: $(VENV)/.runtime  ## start the whole system here until Ctrl-C (REAL=1: on real servers)
+	@exec $(BIN)/stagedoor up $(if $(REAL),--profile real) $(ARGS)
 
 servers: $(VENV)/.runtime  ## install and start the real servers (ARGS="kafka redis --brokers 3")
 	@exec $(BIN)/stagedoor servers up $(ARGS)
