@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from deploy.servers.folders import Folders
 from deploy.servers.installed import Installed
 from deploy.servers.placement import Taken, moved, place, taken_ports
 from deploy.servers.processes import is_alive
-from deploy.servers.room import available_memory, memory_fault
+from deploy.servers.room import available_memory, disk_fault, memory_fault
 from deploy.servers.server import Server, Setup
 from deploy.servers.state import ServerState
 
@@ -120,15 +119,10 @@ def _no_room(
         for name, state in states.items()
     }
     fault = memory_fault(wanted, available_memory())
-    faults = [fault] if fault else []
-    room = os.statvfs(folders.root)
-    free = room.f_bavail * room.f_frsize
-    if any(wanted.values()) and free < NEEDS_FREE:
-        faults.append(
-            f"{folders.root}: {free >> 20} MB are free and {NEEDS_FREE >> 20} MB are needed: make"
-            " room, or set STAGEDOOR_HOME to another disk"
-        )
-    return faults
+    if any(wanted.values()):
+        faults = (fault, disk_fault(folders.root, NEEDS_FREE, "STAGEDOOR_HOME"))
+        return [one for one in faults if one]
+    return []
 
 
 def _keep_secrets(folders: Folders, kind: Server, state: ServerState, clock: Clock) -> None:

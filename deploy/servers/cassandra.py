@@ -14,6 +14,11 @@ JAVA = range(11, 18)
 HEAP = "512m"
 USER = "cassandra"
 RING = 1 << 64
+ON_ALL_NODES = (
+    "SELECT status FROM system_distributed.view_build_status"
+    " WHERE keyspace_name = 'stagedoor' AND view_name = 'none'"
+)
+"""A read of a keyspace that three nodes replicate from the beginning."""
 
 
 class Cassandra(Server):
@@ -61,13 +66,21 @@ class Cassandra(Server):
             raise
 
     async def finish(self, setup: Setup) -> None:
-        """The first node knows all others."""
-        others = len(setup.instances) - 1
-        secret = setup.secrets.get("password", "")
-        async with cql.session(setup.first, USER, secret) as session:
-            peers = await session.query("SELECT peer FROM system.peers_v2")
-            if len(peers) < others:
-                raise NotReady(f"{setup.first.name} knows {len(peers)} of {others} others")
+        """Every node reaches all others, and all have one schema."""
+        if len(setup.instances) > 1:
+            for instance in setup.instances:
+                await self._sees_all(setup, instance)
+
+    async def _sees_all(self, setup: Setup, instance: Instance) -> None:
+        nodes, secret = len(setup.instances), setup.secrets.get("password", "")
+        async with cql.session(instance, USER, secret) as session:
+            schemas = await session.query("SELECT schema_version FROM system.local")
+            schemas += await session.query("SELECT schema_version FROM system.peers_v2")
+            if len(schemas) < nodes:
+                raise NotReady(f"{instance.name} knows {len(schemas)} of {nodes} nodes")
+            if len({schema for (schema,) in schemas}) > 1:
+                raise NotReady(f"{instance.name} sees more than one schema")
+            await session.query(ON_ALL_NODES, replicas=nodes)
 
     def url(self, setup: Setup) -> str:
         nodes = ",".join(one.authority for one in setup.instances)

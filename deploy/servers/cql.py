@@ -28,10 +28,12 @@ class Session:
             token = f"\0{user}\0{password}".encode()
             await self._ask(AUTH_RESPONSE, struct.pack(">i", len(token)) + token)
 
-    async def query(self, statement: str) -> list[list[bytes | None]]:
-        """The rows, each column as it came; nothing for a statement without rows."""
+    async def query(self, statement: str, *, replicas: int = 1) -> list[list[bytes | None]]:
+        """The rows, each column as it came; nothing for a statement without rows. So many
+        replicas have to answer, 1 to 3."""
         text = statement.encode()
-        _, body = await self._ask(QUERY, struct.pack(">i", len(text)) + text + b"\0\1\0")
+        end = struct.pack(">hB", replicas, 0)
+        _, body = await self._ask(QUERY, struct.pack(">i", len(text)) + text + end)
         return rows(body)
 
     async def _ask(self, opcode: int, body: bytes) -> tuple[int, bytes]:

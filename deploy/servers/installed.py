@@ -13,6 +13,7 @@ from typing import Protocol
 
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
+from deploy.servers.room import disk_fault
 from deploy.servers.tools import Tell
 
 
@@ -70,7 +71,8 @@ async def install_once(
             await clock.sleep(0.2)
         if folder.exists():
             return
-        _check_room(folder.parent, needs_free)
+        if full := disk_fault(folder.parent, needs_free, "STAGEDOOR_SERVERS"):
+            raise InstallFailed(full)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
@@ -108,13 +110,3 @@ def _make(folder: Path) -> None:
             f"{fault.filename}: {fault.strerror}: set STAGEDOOR_SERVERS to a folder that can be"
             " written"
         ) from None
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
-    if free < needed:
-        raise InstallFailed(
-            f"{folder}: {free >> 20} MB are free and {needed >> 20} MB are needed to install:"
-            " make room, or set STAGEDOOR_SERVERS to a folder on another disk"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from urllib.parse import quote
 
 from chassis.clock import Clock
@@ -30,10 +31,13 @@ class Kafka(Server):
     async def prepare(self, setup: Setup, instance: Instance, clock: Clock) -> None:
         write(instance.folder / "server.properties", properties(setup, instance))
         write(instance.folder / "log4j2.properties", fill("kafka/log4j2.properties"))
-        if not (instance.folder / "data" / "meta.properties").exists():
+        formatted = instance.folder / "formatted"
+        if not formatted.exists():
+            shutil.rmtree(instance.folder / "data", ignore_errors=True)
             tool = await self._java(setup, instance, "kafka.tools.StorageTool")
             tool += ["format", "-t", setup.secrets["cluster"], "-c", "server.properties"]
             await tools.run(tool, _quiet, what="formatting Kafka's data", cwd=instance.folder)
+            write(formatted, "")
 
     async def command(self, setup: Setup, instance: Instance) -> Command:
         java = await self._java(setup, instance, "kafka.Kafka")

@@ -1,7 +1,8 @@
-"""Whether the machine has the memory for what is asked."""
+"""Whether the machine has the memory and the disk for what is asked."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
@@ -23,4 +24,16 @@ def memory_fault(wanted: dict[str, int], available: int) -> str | None:
     return (
         f"not enough memory: {available >> 20} MB are available and about {total >> 20} MB are"
         f" needed ({parts}): start fewer servers or instances, or stop something else"
+    )
+
+
+def disk_fault(folder: Path, needed: int, variable: str) -> str | None:
+    """One sentence when fewer than `needed` bytes are free in `folder`, which `variable` names."""
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    if free >= needed:
+        return None
+    return (
+        f"{folder}: {free >> 20} MB are free and {needed >> 20} MB are needed: make room, or set"
+        f" {variable} to a folder on another disk"
     )

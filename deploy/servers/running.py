@@ -36,7 +36,7 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """One instance, told from its process: `up` answers, `silent` runs and does not, `down` does
+    """One instance, told from its process: `up` answers, `unready` runs and does not, `down` does
     not run. `url` is the server's, without its password."""
 
     server: str

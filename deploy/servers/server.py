@@ -74,7 +74,7 @@ class Server:
     own_addresses: bool = False
     """Whether each instance has a loopback address of its own, on equal ports."""
     in_turn: bool = False
-    """Whether an instance starts only when those before it answer."""
+    """Whether, the first time, an instance starts only when those before it answer."""
     optional: bool = False
     """Whether `up` without names goes on without it."""
     ready_s: float = 30.0

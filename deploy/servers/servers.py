@@ -139,7 +139,7 @@ class Servers:
                 try:
                     await kind.probe(setup, instance)
                 except (NotReady, OSError) as fault:
-                    status, why = "silent", str(fault)
+                    status, why = "unready", str(fault)
             listed[kind.name, kept.name] = Status(
                 kind.name,
                 kept.name,

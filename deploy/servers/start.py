@@ -55,7 +55,7 @@ class Starter:
     async def _start(self, one: Arrangement) -> None:
         begun = self._clock.monotonic()
         pairs = list(zip(one.setup.instances, one.state.instances, strict=True))
-        if one.kind.in_turn:
+        if one.kind.in_turn and not all(state.ready_s for state in one.state.instances):
             for instance, state in pairs:
                 await self._start_instance(one.kind, one.setup, instance, state)
         else:

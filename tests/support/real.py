@@ -28,6 +28,7 @@ from chassis.clock import SYSTEM
 from deploy.servers import NotInstalled, Running, Servers, default_cache, make_bucket
 
 T = TypeVar("T")
+_PREFIX = "stagedoor-servers-"
 
 
 def url(name: str) -> str:
@@ -129,14 +130,22 @@ def _missing(why: str) -> NoReturn:
 
 @cache
 def _servers() -> Servers:
-    home = Path(tempfile.mkdtemp(prefix="stagedoor-servers-"))
-    servers = Servers(home, default_cache(os.environ), SYSTEM)
-    atexit.register(_close, servers, home)
-    return servers
+    temporary = Path(tempfile.gettempdir())
+    for left in temporary.glob(f"{_PREFIX}*"):
+        if not Path(f"/proc/{left.name.split('-')[2]}").exists():
+            _run(_closed(left))
+    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    atexit.register(_close, home)
+    return Servers(home, default_cache(os.environ), SYSTEM)
 
 
-def _close(servers: Servers, home: Path) -> None:
-    _run(servers.down())
+def _close(home: Path) -> None:
+    asyncio.run(_closed(home))
+
+
+async def _closed(home: Path) -> None:
+    """Stops what runs there, also what a session that was killed has left."""
+    await Servers(home, default_cache(os.environ), SYSTEM).down()
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -17,7 +17,7 @@ from deploy.servers.folders import Folders
 from deploy.servers.installed import Installed
 from deploy.servers.kinds import NAMES, servers
 from deploy.servers.processes import Identity
-from deploy.servers.room import available_memory, memory_fault
+from deploy.servers.room import available_memory, disk_fault, memory_fault
 from deploy.servers.state import InstanceState, ServerState
 
 KINDS = servers()
@@ -111,6 +111,12 @@ def test_too_little_memory_is_said_with_who_wants_it() -> None:
     assert said is not None
     assert "1024 MB are available and about 1230 MB are needed (kafka 1200 MB, redis 30 MB)" in said
     assert memory_fault({"kafka": 1}, 1) is None
+
+
+def test_too_little_disk_is_said_with_the_way_out(tmp_path: Path) -> None:
+    said = disk_fault(tmp_path, 1 << 60, "STAGEDOOR_HOME")
+    assert said is not None and "make room, or set STAGEDOOR_HOME" in said
+    assert disk_fault(tmp_path, 1, "STAGEDOOR_HOME") is None
 
 
 def test_available_memory_is_what_the_kernel_says() -> None:

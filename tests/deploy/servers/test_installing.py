@@ -165,7 +165,7 @@ async def test_too_little_room_is_said_before_anything_is_fetched(tmp_path: Path
     async def fill(part: Path) -> None:
         raise AssertionError("nothing may be fetched")
 
-    with pytest.raises(InstallFailed, match=r"are free and .* are needed to install"):
+    with pytest.raises(InstallFailed, match=r"are free and .* are needed: make room"):
         await install_once(tmp_path / "a", SYSTEM, 1 << 60, fill)
 
 

@@ -16,7 +16,17 @@ from pathlib import Path
 import pytest
 
 from chassis.errors import ConfigurationFault, NotFound
-from deploy.servers import NAMES, Servers, StartFailed, cql, default_cache, processes
+from deploy.servers import (
+    NAMES,
+    Servers,
+    StartFailed,
+    cql,
+    default_cache,
+    kafka_wire,
+    processes,
+)
+from deploy.servers.kinds import servers as kinds
+from deploy.servers.room import available_memory, memory_fault
 from deploy.servers.server import Instance, NotReady
 from tests.deploy.servers.conftest import Script
 from tests.support import real
@@ -74,13 +84,13 @@ async def test_a_killed_one_is_down_and_comes_back_on_its_port(
     assert again.url == url and again.pid != pid
 
 
-async def test_one_that_hangs_is_silent(redis: real.RealServer, servers: Servers) -> None:
+async def test_one_that_hangs_is_not_ready(redis: real.RealServer, servers: Servers) -> None:
     os.kill(redis.pid, signal.SIGSTOP)
     try:
         (one,) = await servers.status()
     finally:
         os.kill(redis.pid, signal.SIGCONT)
-    assert one.status == "silent" and "no answer" in one.why
+    assert one.status == "unready" and "no answer" in one.why
 
 
 async def test_down_stops_also_what_no_file_knows_of(
@@ -225,12 +235,40 @@ async def test_every_server_lives_dies_and_comes_back(
 
 
 @pytest.mark.slow
-async def test_cassandra_takes_our_password_only(home: Path, servers: Servers) -> None:
-    real.require("cassandra")
-    running = (await servers.up(["cassandra"], auth=["cassandra"]))["cassandra"]
+@pytest.mark.parametrize("name", ["cassandra", "kafka"])
+async def test_who_has_no_password_is_kept_out(home: Path, servers: Servers, name: str) -> None:
+    real.require(name)
+    running = (await servers.up([name], auth=[name]))[name]
     (one,) = running.processes
-    instance = Instance("cassandra", 1, one.address, {"main": one.port}, Path())
+    instance = Instance(name, 1, one.address, {"main": one.port}, Path())
     with pytest.raises(NotReady):
+        await _ask_without_password(name, instance)
+    await servers.down()
+
+
+async def _ask_without_password(name: str, instance: Instance) -> None:
+    if name == "kafka":
+        await kafka_wire.check(instance, 1)
+    else:
         async with cql.session(instance):
             pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kafka", "cassandra"])
+async def test_three_run_together_and_one_of_them_can_die(
+    home: Path, servers: Servers, name: str
+) -> None:
+    real.require(name)
+    if memory_fault({name: 3 * kinds([name])[name].memory}, available_memory()):
+        pytest.skip("not enough memory for three")
+    running = (await servers.up([name], sizes={name: 3}))[name]
+    assert [one.name for one in running.processes] == [f"{name}-{n}" for n in (1, 2, 3)]
+    await servers.kill(f"{name}-2")
+    assert [one.pid > 0 for one in await servers.status()] == [True, False, True]
+    again = await servers.restart(f"{name}-2")
+    assert again.processes[0].pid == running.pid
+    assert {one.status for one in await servers.status()} == {"up"}
+    with pytest.raises(ConfigurationFault, match="has the data of 3 and you ask for 1"):
+        await servers.up([name], sizes={name: 1})
     await servers.down()
