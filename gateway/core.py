@@ -10,7 +10,7 @@ from chassis.clock import Clock
 from chassis.errors import StagedoorError
 from chassis.http.problems import problem
 from chassis.identity import PassportSigner
-from gateway.admission import InFlight, RateLimiter
+from gateway.admission import InFlight, RateLimiter, SharedLimiter, Sharing
 from gateway.context import Context
 from gateway.edge import response
 from gateway.edge.expiry import Expiry
@@ -49,6 +49,7 @@ class Gateway:
         *,
         signer: PassportSigner | None = None,
         filters: Sequence[Filter] = (),
+        sharing: Sharing | None = None,
         stall_s: float,
         window: int,
     ) -> None:
@@ -66,6 +67,7 @@ class Gateway:
         self.open = partial(Exchange, self)
         self._passport = MintPassport(signer, clock) if signer is not None else None
         self._timeouts: dict[float, Expiry[Context]] = {}
+        self._sharing = sharing
         self._limiters: dict[RateLimit, RateLimiter] = {}
 
     def __repr__(self) -> str:
@@ -108,7 +110,9 @@ class Gateway:
         """Equal limits share their buckets, over rules and over snapshots."""
         limiter = self._limiters.get(limit)
         if limiter is None:
-            limiter = self._limiters[limit] = RateLimiter(limit)
+            sharing = self._sharing
+            limiter = RateLimiter(limit) if sharing is None else SharedLimiter(limit, sharing)
+            self._limiters[limit] = limiter
         return limiter
 
     def _timeouts_of(self, seconds: float) -> Expiry[Context]:

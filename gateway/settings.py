@@ -14,7 +14,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Read from `STAGEDOOR_…`, or made by the command line. Port 0 takes a free one.
 
     Without `registry` only clusters of static instances can serve; without a keyring no passport
-    is minted. `reuse_port` lets several workers share `listen`.
+    is minted. `reuse_port` lets several workers share `listen`. With `cache` they share the rate
+    limits too; without it each worker has them whole.
     """
 
     rules: Path
@@ -23,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Path = Path("var")
     instance: str = ""
     registry: str = ""
+    cache: str = ""
     keyring: Path | None = None
     reuse_port: bool = False
     trusted_proxies: tuple[str, ...] = ()

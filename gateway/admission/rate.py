@@ -40,16 +40,20 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: str, now: float) -> None:
-        """Takes the cost of one request; `RateLimited` says when to come back."""
+    def take(self, key: str, now: float, parts: int = 1) -> None:
+        """Takes the cost of one request; `RateLimited` says when to come back.
+
+        The bucket is one of `parts` equal ones that the limit is divided over.
+        """
         limit = self.limit
+        burst = max(limit.burst / parts, min(limit.cost, limit.burst))
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = TokenBucket(limit.burst, now)
+            bucket = self._buckets[key] = TokenBucket(burst, now)
             if len(self._buckets) > self._keys:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        wait_s = bucket.take(limit.cost, limit.per_s, limit.burst, now)
+        wait_s = bucket.take(limit.cost, limit.per_s / parts, burst, now)
         if wait_s:
             raise RateLimited("too many requests for this rule", retry_after_s=wait_s)

@@ -43,6 +43,7 @@ async def running(
     in_flight: int = 10_000,
     port: int = 0,
     reuse_port: bool = False,
+    cache: str = "",
 ) -> AsyncIterator[Worker]:
     """A started worker with these rules; closed at the end."""
     file = folder / "rules.yaml"
@@ -56,6 +57,7 @@ async def running(
         trusted_proxies=trusted_proxies,
         in_flight=in_flight,
         reuse_port=reuse_port,
+        cache=cache,
         discovery_interval_s=0.01,
         limits=limits or Limits(),
     )

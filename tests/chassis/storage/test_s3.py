@@ -87,7 +87,7 @@ async def test_a_server_that_answers_nothing_holds_a_call_for_a_bounded_time(
 ) -> None:
     proxy.hold()
     began = time.monotonic()
-    for call in (objects.create("k", b""), objects.head("there"), objects.delete("there")):
+    for call in (objects.create("k", b""), objects.head("there"), objects.delete("other")):
         with pytest.raises(StoreUnavailable, match="no answer"):
             await call
     assert time.monotonic() - began < 6
