@@ -169,6 +169,21 @@ def restart(name: Name, home: HomeOption = HOME, as_json: Json = False) -> None:
     _show(_run(servers.status([running.name])), as_json)
 
 
+@app.command()
+def environ(home: HomeOption = HOME, as_json: Json = False) -> None:
+    """Print what a process needs to use the servers that run, passwords and keys too:
+    `eval "$(stagedoor servers environ)"`."""
+    import shlex
+
+    from deploy.profiles import SERVERS, backing_of
+
+    needed = backing_of(_servers(home).running(SERVERS)).environ()
+    if as_json:
+        _print_json(needed)
+    for name, value in needed.items() if not as_json else ():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
 def _servers(home: Path) -> Servers:
     from chassis.clock import SYSTEM
     from deploy.servers import Servers, default_cache

@@ -9,12 +9,12 @@ from pathlib import Path
 from chassis.clock import SYSTEM, Clock
 from chassis.errors import NotFound, StagedoorError
 from deploy.servers import processes
-from deploy.servers.arrange import Arrangement, Asked, arrange
+from deploy.servers.arrange import Asked, arrange
 from deploy.servers.folders import Folders
 from deploy.servers.installed import Installed, InstallFailed, NotInstalled
 from deploy.servers.kinds import NAMES, servers
 from deploy.servers.running import Running, Status, without_password
-from deploy.servers.server import NotReady, Server
+from deploy.servers.server import NotReady, Server, Setup
 from deploy.servers.start import Starter
 from deploy.servers.state import ServerState
 from deploy.servers.together import together
@@ -98,7 +98,17 @@ class Servers:
             arranged = arrange(kinds, found, self._folders, asked, self._clock)
             starter = Starter(self._folders, self._clock, tell)
             await starter.start(arranged)
-            return {one.kind.name: self._running(one) for one in arranged}
+            return {one.kind.name: self._running(one.kind, one.setup) for one in arranged}
+
+    def running(self, names: Iterable[str] = NAMES) -> dict[str, Running]:
+        """Those whose instances all run, answering or not."""
+        states, found = self._folders.state.read(), {}
+        for name, kind in servers(names).items():
+            state = states.get(name)
+            if state and len(self._alive(state)) == len(state.instances):
+                setup = self._folders.setup(name, state, self._find(kind))
+                found[name] = self._running(kind, setup)
+        return found
 
     def _find(self, kind: Server) -> Installed:
         found = kind.installation.find(self._cache)
@@ -106,14 +116,14 @@ class Servers:
             raise NotInstalled(kind.name)
         return found
 
-    def _running(self, one: Arrangement) -> Running:
-        state = self._folders.state.read()[one.kind.name]
+    def _running(self, kind: Server, setup: Setup) -> Running:
+        state = self._folders.state.read()[kind.name]
         return Running(
-            one.kind.name,
-            one.setup.installed.version,
-            one.kind.url(one.setup),
+            kind.name,
+            setup.installed.version,
+            kind.url(setup),
             [self._folders.process(instance) for instance in state.instances],
-            one.kind.environ(one.setup),
+            kind.environ(setup),
         )
 
     async def status(self, names: Iterable[str] = NAMES) -> list[Status]:

@@ -84,6 +84,7 @@ async def test_a_killed_one_is_down_and_comes_back_on_its_port(
     assert again.url == url and again.pid != pid
 
 
+@pytest.mark.slow
 async def test_one_that_hangs_is_not_ready(redis: real.RealServer, servers: Servers) -> None:
     os.kill(redis.pid, signal.SIGSTOP)
     try:
@@ -172,6 +173,7 @@ def test_an_interrupted_start_leaves_no_process(
     assert list(processes.marked(home)) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_through_a_whole_life(home: Path) -> None:
     real.require("redis")
     up = stagedoor(home, "servers", "up", "redis")
@@ -191,6 +193,17 @@ def test_the_command_line_goes_through_a_whole_life(home: Path) -> None:
     assert stagedoor(home, "servers", "down").stdout == "nothing was running\n"
 
 
+@pytest.mark.slow
+def test_a_shell_can_take_over_where_the_servers_are(home: Path, redis: real.RealServer) -> None:
+    said = stagedoor(home, "servers", "environ").stdout
+    shell = ["sh", "-c", f'{said}\nprintf %s "$STAGEDOOR_CACHE"']
+    told = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    assert told == redis.url
+    redis.kill()
+    assert json.loads(stagedoor(home, "servers", "environ", "--json").stdout) == {}
+
+
+@pytest.mark.slow
 def test_the_command_line_says_what_makes_no_sense(home: Path) -> None:
     for arguments, said in (
         (["up", "mysql"], "there is no server 'mysql'"),
