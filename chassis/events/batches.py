@@ -55,7 +55,8 @@ def pack(messages: Sequence[Message], place: Callable[[str, bytes], int]) -> Par
 def check_size(message: Message) -> int:
     """A message's bytes; `Unprocessable` for one that no log would take."""
     size = len(message.key) + len(message.value)
-    size += sum(len(name) + len(value) for name, value in message.headers)
+    for name, value in message.headers:
+        size += len(name) + len(value)
     if size > MESSAGE_LIMIT:
         raise Unprocessable(
             f"a message of {size} bytes for {message.topic}: {MESSAGE_LIMIT} at most"

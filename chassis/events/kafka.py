@@ -62,13 +62,14 @@ class KafkaLog:
         if not messages:
             return []
         sizes = [check_size(message) for message in messages]
-        names = [self._prefix + message.topic for message in messages]
-        for name in dict.fromkeys(names):
-            await self._topics.get(name)
+        names = {topic: self._prefix + topic for topic in {one.topic for one in messages}}
+        for topic, name in names.items():
+            if name not in self._topics:
+                await self.partitions(topic)
         try:
             return await self._open_producer().send(names, messages, sizes)
         except Missing:
-            for name in set(names):
+            for name in names.values():
                 self._topics.forget(name)
             raise
 
@@ -126,7 +127,7 @@ class KafkaLog:
         if life not in self._epochs:
             where = self._prefix + epochs.NAME
             entry = Message(where, life.encode(), name.encode())
-            await self._open_producer().send([where], [entry], [check_size(entry)])
+            await self._open_producer().send({where: where}, [entry], [check_size(entry)])
             await self._read_epochs()
         return self._epochs[life]
 

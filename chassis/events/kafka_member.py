@@ -21,6 +21,8 @@ from chassis.events.log import Partition, Record
 
 Partitions = frozenset[Partition]
 
+_SLICE = 200
+
 
 @dataclass(slots=True)
 class Polled:
@@ -64,10 +66,10 @@ class Member:
         try:
             self._subscribe()
             self._move(moves)
-            self._read(limit, 0.0)
+            self._read_ready(limit)
             if not self._is_told() and timeout_s > 0:
                 self._read(1, timeout_s)
-                self._read(limit - len(polled.records), 0.0)
+                self._read_ready(limit)
         except KafkaException as fault:
             polled.faults.append(fault)
         return polled
@@ -129,30 +131,38 @@ class Member:
             [TopicPartition(self._prefix + topic, number) for topic, number in stopped]
         )
 
-    def _read(self, limit: int, timeout_s: float) -> None:
-        if limit <= 0:
-            return
-        self._gone = False
-        records, polled = self._polled.records, self._polled
-        for message in self._driver.consume(limit, timeout_s):
-            error = message.error()
-            if error is None:
-                records.append(self._record(message))
-            else:
-                self._note(message, error)
-        if self._gone:
-            polled.records = [r for r in records if (r.topic, r.partition) in self._started]
+    def _read_ready(self, limit: int) -> None:
+        """What is there already, in slices: the processor's cache holds one, not ten thousand."""
+        while (left := limit - len(self._polled.records)) > 0:
+            if not self._read(min(left, _SLICE), 0.0):
+                return
 
-    def _record(self, message: Fetched) -> Record:
-        return Record(
-            self._names[message.topic()],  # type: ignore[index]
-            message.partition(),  # type: ignore[arg-type]
-            message.offset(),  # type: ignore[arg-type]
-            message.key() or b"",
-            message.value() or b"",
-            tuple(message.headers() or ()),  # type: ignore[arg-type]
-            message.timestamp()[1],
-        )
+    def _read(self, limit: int, timeout_s: float) -> bool:
+        """Reads one slice; whether there was anything."""
+        self._gone = False
+        messages = self._driver.consume(limit, timeout_s)
+        records = self._polled.records
+        names = self._names
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._note(message, error)
+                continue
+            records.append(
+                Record(
+                    names[message.topic()],  # type: ignore[index]
+                    message.partition(),  # type: ignore[arg-type]
+                    message.offset(),  # type: ignore[arg-type]
+                    message.key() or b"",
+                    message.value() or b"",
+                    tuple(message.headers() or ()),  # type: ignore[arg-type]
+                    message.timestamp()[1],
+                )
+            )
+        if self._gone:
+            fresh = [r for r in records if (r.topic, r.partition) in self._started]
+            self._polled.records = fresh
+        return bool(messages)
 
     def _note(self, message: Fetched, error: KafkaError) -> None:
         topic, number, offset = message.topic(), message.partition(), message.offset()

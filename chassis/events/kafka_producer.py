@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -127,13 +127,13 @@ class KafkaProducer:
         threading.Thread(target=self._poll, name=f"{cluster} reports", daemon=True).start()
 
     async def send(
-        self, names: Sequence[str], messages: Sequence[Message], sizes: Sequence[int]
+        self, names: Mapping[str, str], messages: Sequence[Message], sizes: Sequence[int]
     ) -> list[Place]:
-        """The places of messages that go to the topics of these names in the cluster."""
+        """The places of the messages; `names` has their topics' names in the cluster."""
         chunks: list[Chunk] = []
         for start, end, size in cuts(sizes):
             await self._room.enter()
-            chunks.append(self._hand_over(names[start:end], messages[start:end], size))
+            chunks.append(self._hand_over(names, messages[start:end], size))
             if end < len(messages):
                 await asyncio.sleep(0)
         places: list[Place] = []
@@ -150,16 +150,16 @@ class KafkaProducer:
         self._closing = True
         await asyncio.shield(self._ended)
 
-    def _hand_over(self, names: Sequence[str], messages: Sequence[Message], size: int) -> Chunk:
+    def _hand_over(self, names: Mapping[str, str], messages: Sequence[Message], size: int) -> Chunk:
         count = len(messages)
         chunk = Chunk(count, size, self._loop.create_future(), self._finished)
         self._room.take(count, size)
         produce, report = self._driver.produce, chunk.report
         index = 0
         try:
-            for index, (name, message) in enumerate(zip(names, messages, strict=True)):
+            for index, message in enumerate(messages):
                 produce(
-                    name,
+                    names[message.topic],
                     message.value,
                     message.key,
                     _ANY_PARTITION,

@@ -29,6 +29,9 @@ class Topics:
         self._clock = clock
         self._known: dict[str, TopicInfo] = {}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
     def forget(self, name: str) -> None:
         self._known.pop(name, None)
 

@@ -92,7 +92,7 @@ class Cluster:
             "enable.idempotence": True,
             "partitioner": "murmur2",
             "compression.type": self.options.compression,
-            "linger.ms": 2,
+            "linger.ms": 5,
             "delivery.timeout.ms": round(self.options.wait_s * _MILLIS),
             "message.max.bytes": 1 << 20,
             "queue.buffering.max.messages": 1_000_000,

@@ -31,6 +31,7 @@ NAMES = (
     "events",
     "stream",
     "cassandra",
+    "kafka",
 )
 HEAD = """\
 # Measured
