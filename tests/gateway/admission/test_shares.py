@@ -65,11 +65,14 @@ def test_what_was_leased_and_not_spent_lapses() -> None:
     assert share.tokens == -1
 
 
+steps = st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.01, 0.2]), st.booleans())
+
+
 @given(
     st.integers(1, 4),
     st.integers(1, 20),
-    st.floats(0.5, 200),
-    st.lists(st.tuples(st.integers(0, 3), st.floats(0, 0.3), st.booleans()), max_size=200),
+    st.floats(0.5, 20),
+    st.lists(steps, min_size=30, max_size=200),
 )
 def test_together_they_serve_what_the_quota_gave_and_at_most_a_batch_each_more(
     workers: int, burst: int, per_s: float, events: list[tuple[int, float, bool]]
