@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 LIMIT_BYTES = 40 << 10
 """Below the 50 KiB at which a server with its own settings refuses a batch."""
 _COLUMN_BYTES = 12
-"""What a server adds to each column when it weighs a batch."""
+_ROW_BYTES = 48
+"""What a server adds to each column, and to each row, when it weighs a batch."""
 
 
 class Packed(NamedTuple):
@@ -26,7 +27,7 @@ class Packed(NamedTuple):
 
     @property
     def weight(self) -> int:
-        return len(self.fragment) + self.columns * _COLUMN_BYTES
+        return len(self.fragment) + self.columns * _COLUMN_BYTES + _ROW_BYTES
 
 
 class Batch(NamedTuple):

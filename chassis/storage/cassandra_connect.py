@@ -44,6 +44,7 @@ def connect(address: Address) -> Connected:
     cluster = _cluster(address, balancer)
     try:
         session = cluster.connect()
+        session._default_timeout = address.timeout_s  # preparing a statement knows no profile
         row = session.execute("SELECT release_version FROM system.local").one()
         return Connected(cluster, session, balancer, _release(str(row[0]), address))
     except BaseException as fault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import DCAwareRoundRobinPolicy
@@ -44,6 +44,15 @@ class Keyspace:
     def drop(self) -> None:
         self.run(f"DROP KEYSPACE IF EXISTS {self.name}")
         self._cluster.shutdown()
+
+
+def changed(url: str, *, keyspace: str = "", port: int = 0, **options: object) -> str:
+    """Another keyspace, port or options of the same server."""
+    parts = urlsplit(url)
+    netloc = f"{parts.hostname}:{port}" if port else parts.netloc
+    path = f"/{keyspace}" if keyspace else parts.path
+    query = urlencode({**dict(parse_qsl(parts.query)), **options})
+    return urlunsplit(parts._replace(netloc=netloc, path=path, query=query))
 
 
 @cache
