@@ -32,6 +32,8 @@ NAMES = (
     "stream",
     "cassandra",
     "kafka",
+    "objects",
+    "cache",
 )
 HEAD = """\
 # Measured
