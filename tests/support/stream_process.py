@@ -1,4 +1,4 @@
-"""A pipeline process that kills itself after a step: `HOME STEP TIMES`; step 0 is never.
+"""A pipeline process that kills itself after a step: `HOME STEP TIMES [LOG]`; step 0 is never.
 
 It ends with 0 once both groups have committed every record, whoever brought it in.
 """
@@ -32,9 +32,10 @@ def kill_after(step: int, times: int) -> object:
     return after
 
 
-async def run(home: Path, step: int, times: int) -> None:
+async def run(home: Path, step: int, times: int, log_url: str = "") -> None:
     after = kill_after(step, times)
-    member = await Member(home, SYSTEM, after=after, session_s=SESSION_S).open()  # type: ignore[arg-type]
+    member = Member(home, SYSTEM, after=after, session_s=SESSION_S, log_url=log_url)  # type: ignore[arg-type]
+    await member.open()
     while not await caught_up(member):
         if not await member.turn(15):
             await asyncio.sleep(0.02)
@@ -50,4 +51,4 @@ async def caught_up(member: Member) -> bool:
 
 
 if __name__ == "__main__":
-    uvloop.run(run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    uvloop.run(run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))

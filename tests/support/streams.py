@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from chassis.clock import Clock, ManualClock
 from chassis.contracts.events import PlayerEvent, PlayStarted
 from chassis.contracts.viewing import VIEWS, Frontier, SessionWindow, TrendingPartial
-from chassis.events import Topic
+from chassis.events import Log, Topic, open_log
 from chassis.events.embedded import EmbeddedLog
 from chassis.storage import Objects, Tables, open_objects, open_tables
 from chassis.telemetry.metrics import Metrics
@@ -67,9 +67,12 @@ class Member:
         limits: Limits = Limits(roll_records=20, roll_s=1.0),  # noqa: B008  # frozen
         session_s: float = SESSION_S,
         partitions: int = 2,
+        log_url: str = "",
     ) -> None:
         self.clock = clock
-        self.log = EmbeddedLog(home / "events", clock, session_s=session_s)
+        self.log: Log = EmbeddedLog(home / "events", clock, session_s=session_s)
+        if log_url:
+            self.log = open_log(log_url, clock)
         self.tables = tables(open_tables(f"sqlite://{home}/views.db"))
         self.objects = objects(open_objects(f"file://{home}/archive"))
         self.views = ViewSink(self.tables, flush_s=0.0)
