@@ -131,6 +131,20 @@ async def test_an_unknown_check_means_registering_again(registry, peer, clock, s
     assert peer.count(REGISTER) == 2
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(429, b"too many concurrent connections"), Answer(500, b"No cluster leader")],
+)
+async def test_a_registry_that_is_only_troubled_is_not_burdened_with_registrations(
+    registry, peer, clock, answer
+):
+    peer.answers[PASS + "service:test-1"] = lambda: answer
+    await registry.register(INSTANCE, ttl_s=3.0)
+    await clock.advance(10)
+    assert peer.count(PASS) >= 9
+    assert peer.count(REGISTER) == 1
+
+
 async def test_heartbeats_outlive_a_registry_that_is_away(registry, peer, clock):
     await registry.register(INSTANCE, ttl_s=3.0)
     peer.answers[PASS + "service:test-1"] = raising(ConnectFailed("refused"))
@@ -188,6 +202,76 @@ async def test_whatever_goes_wrong_the_registry_is_unavailable(registry, peer, a
     peer.answers["/v1/health/service/test"] = answer
     with pytest.raises(StoreUnavailable, match="the registry at ::1:8500"):
         await registry.instances("test")
+
+
+async def test_a_registry_without_a_leader_is_unavailable(registry, peer):
+    peer.answers["/v1/status/leader"] = answering("")
+    with pytest.raises(StoreUnavailable, match="no leader"):
+        await registry.leader()
+
+
+async def test_a_list_that_the_token_may_not_see_whole_is_not_taken_for_an_empty_one(
+    registry, peer
+):
+    filtered = (b"X-Consul-Results-Filtered-By-ACLs", b"true")
+    peer.answers["/v1/health/service/test"] = answering([], INDEXED, filtered)
+    with pytest.raises(StoreUnavailable, match="CONSUL_HTTP_TOKEN"):
+        await registry.instances("test")
+
+
+SESSION = {"ID": "s-1"}
+CREATE, RENEW, DESTROY = "/v1/session/create", "/v1/session/renew/s-1", "/v1/session/destroy/s-1"
+
+
+async def test_a_session_is_asked_for_as_consul_wants_it(registry, peer):
+    peer.answers[CREATE] = answering(SESSION)
+    await registry.session("leader", ttl_s=10.5, lock_delay_s=0.5, ephemeral=True)
+    body = json.loads(peer.requests[-1].body)
+    assert body == {"name": "leader", "lockdelay": "0.5s", "behavior": "delete", "ttl": "11s"}
+
+
+async def test_a_session_is_renewed_every_third_of_its_ttl(registry, peer, clock):
+    peer.answers |= {CREATE: answering(SESSION), RENEW: answering([SESSION])}
+    session = await registry.session("leader", ttl_s=12)
+    await clock.advance(120)
+    assert 30 <= peer.count(RENEW) <= 34
+    assert not session.is_lost
+
+
+async def test_a_session_that_no_renewal_reaches_is_lost_one_ttl_after_the_last(
+    registry, peer, clock
+):
+    peer.answers |= {CREATE: answering(SESSION), RENEW: raising(ConnectFailed("refused"))}
+    session = await registry.session("leader", ttl_s=12)
+    await clock.advance(11.9)
+    assert not session.is_lost
+    await clock.advance(0.2)
+    assert session.is_lost
+    assert repr(session) == "ConsulSession(s-1, lost)"
+    asked = peer.count(RENEW)
+    await clock.advance(60)
+    assert peer.count(RENEW) <= asked + 1
+
+
+async def test_closing_a_session_releases_what_it_holds_and_destroys_it_once(registry, peer):
+    peer.answers |= {CREATE: answering(SESSION), DESTROY: answering(True)}
+    peer.answers["/v1/kv/leader"] = answering(True)
+    session = await registry.session("leader")
+    assert await session.acquire("leader", b"me")
+    await session.close()
+    await session.close()
+    released = [one for one in peer.requests if one.body == b"me"][-1]
+    assert parse_qs(released.url.query) == {"release": ["s-1"]}
+    assert peer.count(DESTROY) == 1
+
+
+async def test_closing_the_registry_leaves_its_sessions_to_themselves(registry, peer, clock):
+    peer.answers |= {CREATE: answering(SESSION), RENEW: answering([SESSION])}
+    session = await registry.session("leader")
+    await registry.close()
+    assert session.is_lost
+    await clock.advance(60)
+    assert peer.count(RENEW) == peer.count(DESTROY) == 0
 
 
 async def test_the_token_is_never_told(registry, peer):
