@@ -16,7 +16,7 @@ from chassis.clock import SYSTEM, Clock
 from chassis.disk.commit import GroupCommit
 from chassis.disk.files import path_of
 from chassis.disk.sqlite import Operation, commit_together, connect, translated
-from chassis.errors import Faulty
+from chassis.errors import Faulty, Unprocessable
 from chassis.storage.expiry import Sweep
 from chassis.storage.schema import prepare
 from chassis.storage.shape import Shape
@@ -123,6 +123,8 @@ class SqliteTables:
         batches: dict[str, Batch] = {}
         for kind, pairs in kinds.items():
             shape, statements = self._of(kind)
+            if any(version < 0 for _, version in pairs):
+                raise Unprocessable(f"{shape.key.table}: a version is 0 or above")
             expiry = self._expiry(shape)
             values: list[Sequence[Any]] = [
                 (*_encoded(shape, row), *expiry, version) for row, version in pairs

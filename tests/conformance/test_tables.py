@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chassis.clock import SYSTEM, ManualClock
 from chassis.contracts.keys import Key
-from chassis.errors import ConfigurationFault, Faulty, SchemaFault, Unprocessable
+from chassis.errors import ConfigurationFault, Faulty, SchemaFault, StoreUnavailable, Unprocessable
 from chassis.storage import Tables, open_tables
 from tests.support.keyspaces import shared
 from tests.support.rows import Alone, Colour, Every, Fleeting, Grade, OnlyKey, Place
@@ -103,7 +103,8 @@ async def test_a_partial_key_is_refused(tables: Tables) -> None:
 
 
 async def test_the_last_put_wins(tables: Tables) -> None:
-    await tables.put(Place("p", "t", 1), Alone("a", 1), Place("p", "t", 2))
+    await tables.put(Place("p", "t", 2), Alone("a", 1), Place("p", "t", 1))
+    assert await tables.get(Place, "p", "t") == Place("p", "t", 1)
     await tables.put(Place("p", "t", 3))
     assert await tables.get(Place, "p", "t") == Place("p", "t", 3)
     assert await tables.get(Alone, "a") == Alone("a", 1)
@@ -309,6 +310,135 @@ async def test_a_cancelled_write_happens_whole_or_not_at_all(tables: Tables) -> 
     for n, result in enumerate(results):
         rows = await tables.page(Place, f"p{n}")
         assert len(rows) in ((0, 2) if isinstance(result, asyncio.CancelledError) else (2,))
+
+
+WRITES: dict[str, Callable[[Tables, str], Coroutine[Any, Any, object]]] = {
+    "put": lambda tables, key: tables.put(Place(key, "a", 1), Place(key, "b", 1), Alone(key, 1)),
+    "put apart": lambda tables, key: tables.put(
+        Place(key, "a", 1), Place(f"{key}2", "b", 1), together=False
+    ),
+    "put_versioned": lambda tables, key: tables.put_versioned(
+        [(Place(f"{key}{n}", "a", n), n) for n in range(40)]
+    ),
+    "insert": lambda tables, key: tables.insert(Alone(key, 1)),
+    "replace": lambda tables, key: tables.replace(Alone("kept", 1), Alone("kept", 1)),
+    "delete": lambda tables, key: tables.delete(Place, key, "a"),
+    "delete only": lambda tables, key: tables.delete(Alone, key, only=Alone(key, 1)),
+    "get": lambda tables, key: tables.get(Place, key, "a"),
+    "get_many": lambda tables, key: tables.get_many(Place, [(key, "a")] * 3),
+    "page": lambda tables, key: tables.page(Place, key),
+    "version": lambda tables, key: tables.version(Place, key, "a"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_call_cancelled_at_any_await_holds_nothing_up(tables: Tables, name: str) -> None:
+    await tables.insert(Alone("kept", 1))
+    for turns in range(12):
+        call = asyncio.create_task(WRITES[name](tables, f"{name}-{turns}"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    await WRITES[name](tables, f"{name}-after")
+    await tables.put(Place("after", "a", 1))
+    assert await tables.get(Place, "after", "a") == Place("after", "a", 1)
+    if name == "put":
+        for turns in range(12):
+            rows = await tables.page(Place, f"{name}-{turns}")
+            alone = await tables.get(Alone, f"{name}-{turns}")
+            assert (len(rows), alone is not None) in ((0, False), (2, True))
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 1_000_000])
+async def test_values_of_any_size_come_back_as_they_were(tables: Tables, size: int) -> None:
+    note = ("é🎬\0\n'\"%s" * size)[:size]
+    row = Every(region="eu", shard=1, grade=Grade.LOW, name=f"{size}", blob=bytes(size), note=note)
+    await tables.put(row)
+    assert await tables.get(Every, "eu", 1, Grade.LOW, f"{size}") == row
+    (found,) = await tables.page(Every, "eu", 1)
+    assert found == row
+
+
+NUMBERS = [-(1 << 63), -1, 0, 1, (1 << 63) - 1]
+
+
+async def test_numbers_go_to_the_ends_of_64_bits_and_keep_their_order(tables: Tables) -> None:
+    rows = [Every(region="eu", shard=n, grade=Grade.LOW, name="x") for n in NUMBERS]
+    await tables.put(*rows)
+    assert await tables.get_many(Every, [("eu", n, Grade.LOW, "x") for n in NUMBERS]) == rows
+    await tables.put(*[Alone(f"{n}", n) for n in NUMBERS])
+    assert [await tables.get(Alone, f"{n}") for n in NUMBERS] == [Alone(f"{n}", n) for n in NUMBERS]
+    ratios = [0.0, -1.5, 5e-324, 1.7976931348623157e308, float("inf")]
+    spread = [
+        Every(region="r", shard=n, grade=Grade.LOW, name="x", ratio=r) for n, r in enumerate(ratios)
+    ]
+    await tables.put(*spread)
+    assert [(await tables.page(Every, "r", n))[0].ratio for n in range(5)] == ratios
+
+
+TEXTS = ["", " ", "Z", "a", "ä", "日本", "🎬", "\x00"]
+
+
+async def test_texts_are_ordered_by_their_bytes(tables: Tables) -> None:
+    await tables.put(*[Place("p", text) for text in TEXTS])
+    found = [row.title_id for row in await tables.page(Place, "p")]
+    assert found == sorted(TEXTS, key=str.encode)
+    after = [row.title_id for row in await tables.page(Place, "p", after=("a",))]
+    assert after == [text for text in found if text.encode() > b"a"]
+
+
+async def test_an_empty_text_is_a_partition_where_the_store_says_so(tables: Tables) -> None:
+    if tables.capabilities.empty_partitions:
+        await tables.put(Alone("", 1))
+        assert await tables.get(Alone, "") == Alone("", 1)
+        return
+    for write in (tables.put(Alone("", 1)), tables.put_versioned([(Alone("", 1), 1)])):
+        with pytest.raises(Unprocessable):
+            await write
+
+
+async def test_many_rows_may_be_put_where_they_need_not_appear_together(tables: Tables) -> None:
+    rows = [Place(f"p{n % 500}", f"title-{n:04d}", n) for n in range(2_000)]
+    await tables.put(*rows, together=False)
+    assert {row async for row in tables.scan(Place)} == set(rows)
+    await tables.put_versioned([(Place(f"q{n % 500}", f"t{n}", n), n) for n in range(2_000)])
+    assert len([row async for row in tables.scan(Place)]) == 4_000
+
+
+async def test_a_version_that_is_none_is_refused(tables: Tables) -> None:
+    for version in (-1, 1 << 63):
+        with pytest.raises(Unprocessable):
+            await tables.put_versioned([(Alone("a"), version)])
+    assert await tables.get(Alone, "a") is None
+
+
+async def test_rows_deleted_by_condition_may_be_inserted_again_and_again(tables: Tables) -> None:
+    for n in range(5):
+        assert await tables.insert(Alone("a", n))
+        assert not await tables.insert(Alone("a", n))
+        assert await tables.replace(Alone("a", n), Alone("a", n + 1))
+        assert await tables.delete(Alone, "a", only=Alone("a", n + 1))
+    assert await tables.get(Alone, "a") is None
+
+
+async def test_of_many_deletes_of_one_row_one_wins(opener: Open, tables: Tables) -> None:
+    other = opener()
+    await tables.insert(Alone("a", 1))
+    tries = [(tables, other)[n % 2].delete(Alone, "a", only=Alone("a", 1)) for n in range(8)]
+    assert sum(await asyncio.gather(*tries)) == 1
+    await other.close()
+
+
+async def test_a_closed_store_says_that_it_is(opener: Open, tables: Tables) -> None:
+    closed = opener()
+    await closed.prepare(*ROWS)
+    assert await closed.get(Alone, "a") is None
+    await closed.close()
+    for call in (closed.get(Alone, "a"), closed.put(Alone("a")), closed.insert(Alone("a"))):
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            await call
+    assert await tables.get(Alone, "a") is None
 
 
 async def test_other_openings_of_the_store_see_what_was_committed(
