@@ -7,6 +7,7 @@ import os
 from chassis.config import load
 from chassis.contracts.events import PLAY_LIFECYCLE, PLAYBACK_BEACON
 from chassis.events import Log, Topic, open_log
+from chassis.events.measures import tell_of_log
 from chassis.service import Chassis, Service
 from chassis.storage import Objects, Tables, open_objects, open_tables
 from stream_pipeline.checkpoint import Checkpoint
@@ -48,6 +49,7 @@ async def build(
     await archive.prepare(clock.entropy(8).hex())
     measures, dead_letters = Measures(telemetry.metrics), DeadLetters(log)
     tell_of_dead_letters(telemetry.metrics, dead_letters)
+    tell_of_log(telemetry.metrics, log)
 
     def group(sink: Sink, letters: DeadLetters | None) -> Group:
         numbers = measures.group(sink.group)

@@ -323,6 +323,27 @@ async def test_seek_reads_again(log: Log) -> None:
     await consumer.close()
 
 
+async def test_a_seek_drops_what_was_read_ahead_for_a_cancelled_consume(log: Log) -> None:
+    await log.produce([Message("plays", key_in(1), b"%d" % n) for n in range(20)])
+    consumer = log.consumer("g", ["plays"])
+    await take(consumer, 5)
+    for at in range(6):
+        await interrupted(consumer.consume(5, 1.0), at)
+        await consumer.seek("plays", 1, at)
+        assert [r.offset for r in await take(consumer, 5)] == list(range(at, at + 5))
+    await consumer.close()
+
+
+async def test_counts_tell_what_was_produced_and_consumed(log: Log) -> None:
+    before, consumer = log.counts.produced, log.consumer("g", ["plays"])
+    await log.produce(plays(5))
+    await take(consumer, 5)
+    assert (log.counts.produced - before, log.counts.consumed) == (5, 5)
+    assert log.counts.rebalances >= 1
+    assert log.counts.produce_failures == 0
+    await consumer.close()
+
+
 @pytest.mark.parametrize("offset", [-1, 11])
 async def test_a_position_outside_the_log_is_never_skipped(log: Log, offset: int) -> None:
     await log.produce([Message("plays", key_in(1), b"") for n in range(10)])

@@ -268,19 +268,6 @@ def test_messages_are_handed_over_in_parts_of_bounded_count_and_bytes() -> None:
     assert [end - start for start, end, _ in cuts([400_000] * 7)] == [3, 3, 1]
 
 
-async def test_counts_tell_what_was_produced_and_consumed(log: KafkaLog) -> None:
-    before, found = log.counts.produced, 0
-    await log.produce([Message("plays", b"k", b"v")] * 5)
-    consumer = log.consumer("g", ["plays"])
-    async with asyncio.timeout(20):
-        while found < 5:
-            found += len(await consumer.consume(10, 0.5))
-    assert (log.counts.produced - before, log.counts.consumed) == (5, 5)
-    assert log.counts.rebalances >= 1
-    assert log.counts.produce_failures == 0
-    await consumer.close()
-
-
 async def test_a_closed_consumer_and_a_closed_log_say_so(url: str) -> None:
     log = KafkaLog.open(url)
     await log.ensure(PLAYS)
