@@ -17,7 +17,8 @@ DEFAULT_TTL_S = 3.0
 DEFAULT_WAIT_S = 30.0
 SESSION_TTL_S = 10.0
 """The shortest that Consul takes."""
-LOCK_DELAY_S = 1.0
+LOCK_DELAY_S = 5.0
+"""Longer than the next renewal takes to learn that the session was ended."""
 LARGEST_VALUE = 512 * 1024
 """Bytes under one key."""
 

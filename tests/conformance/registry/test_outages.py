@@ -106,9 +106,9 @@ async def test_a_query_that_waits_when_the_registry_is_killed_fails_at_once(mort
 
 
 async def test_a_slow_registry_keeps_who_renews_in_time(proxy, behind, registry, name):
-    proxy.delay_s = 0.1
     await behind.register(instance(name), ttl_s=0.9)
     index, _ = await registry.instances(name)
+    proxy.delay_s = 0.35  # there and back is less than the TTL, but not with the pause between
     again, found = await registry.instances(name, index=index, wait_s=2.5)
     assert (again, found) == (index, [instance(name)])
 

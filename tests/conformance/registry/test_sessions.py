@@ -194,20 +194,21 @@ async def test_one_contender_leads_and_the_other_follows_when_it_leaves(registry
     assert found.session == ""
 
 
-async def test_a_leader_whose_session_ends_stops_its_work_before_the_other_begins(
+async def test_a_leader_whose_session_was_ended_stops_its_work_and_the_other_leads(
     registry, other, name
 ):
     work = Work()
-    tasks = [contending(registry, name, "a", work), contending(other, name, "b", work)]
+    tasks = {"a": contending(registry, name, "a", work), "b": contending(other, name, "b", work)}
     await until(nothing, lambda _: work.leaders)
     first = work.leaders[0]
+    (second,) = {"a", "b"} - {first}
     _, found = await registry.kv_get(name)
     await registry.consul.session.destroy(found.session)
-    await until(nothing, lambda _: work.leaders and work.leaders != [first], 10)
+    await until(nothing, lambda _: work.leaders == [second], 10)
+    assert not tasks[first].done()
     work.done.set()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    assert await tasks[second] == second
+    assert await tasks[first] == first
 
 
 @pytest.mark.slow
