@@ -59,7 +59,7 @@ class Objects(Protocol):
     async def create_from(self, key: str, pieces: AsyncIterable[bytes]) -> None:
         """`create` of a body of any size up to 5 GB, whose pieces are never all in memory.
 
-        Nothing stays behind when the pieces fail or the caller is cancelled.
+        There is no object when the pieces fail or the caller is cancelled.
         """
         ...
 

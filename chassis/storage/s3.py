@@ -153,7 +153,11 @@ class S3Objects:
         return got[:length]
 
     def _create_from(self, key: str, pull: Pull) -> None:
-        """Parts cannot be put under a condition, but a copy on the server can."""
+        """Parts cannot be put under a condition, but a copy on the server can.
+
+        What fails is aborted, but a part that is on its way just then, or any of a process that is
+        killed, may stay: let the bucket's lifecycle end incomplete uploads after a day.
+        """
         staged = f"{STAGING}/{self._token()}"
         try:
             obstore.put(

@@ -32,6 +32,8 @@ T = TypeVar("T")
 PATIENCE = 10
 _THREADS = 8
 _READ_RETRIES = 2
+_MAKINGS = 4
+_PAUSE_S = 0.1
 
 
 class Bucket:
@@ -46,7 +48,7 @@ class Bucket:
         self.large = _store(place, patient_s)
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, f"objects {place.bucket}")
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._opened = False
 
     async def run(self, key: str, work: Callable[[], T], patience: float = 1) -> T:
@@ -56,10 +58,12 @@ class Bucket:
         himself sets the pace.
         """
         if not self._opened:
-            await self._open()
+            await self._open_together()
         return await self._run(key, work, patience)
 
     async def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, key: str, work: Callable[[], T], patience: float = 1) -> T:
@@ -77,14 +81,25 @@ class Bucket:
         except (BaseError, OSError) as fault:
             raise Answer.read(fault).failure(self.place, key) from fault
 
+    async def _open_together(self) -> None:
+        """Opens once for all who wait for it; all of them hear why when it fails."""
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+            self._opening.add_done_callback(self._forget)
+        await asyncio.shield(self._opening)
+
+    def _forget(self, opening: asyncio.Task[None]) -> None:
+        self._opening = None
+        self._opened = not opening.cancelled() and opening.exception() is None
+
     async def _open(self) -> None:
         """Looks for the bucket, makes it if allowed, and removes what crashed writers left."""
-        async with self._opening:
-            if self._opened:
+        for attempt in range(_MAKINGS):
+            if await self._run(STAGING, self._is_there):
                 return
-            if not await self._run(STAGING, self._is_there):
-                await self._run(STAGING, self._make)
-            self._opened = True
+            await self._clock.sleep(attempt * _PAUSE_S)  # several processes may be making it
+            await self._run(STAGING, self._make)
+        raise no_bucket(self.place)
 
     def _is_there(self) -> bool:
         try:
@@ -104,12 +119,9 @@ class Bucket:
         url = obstore.sign(bare, "PUT", "", timedelta(seconds=60))
         request = urllib.request.Request(url, _location(self.place.region), method="PUT")
         try:
-            with urllib.request.urlopen(request, timeout=self.place.timeout_s):
-                return
-        except HTTPError as fault:
-            fault.close()
-            if fault.code != 409:  # another process has just made it
-                raise no_bucket(self.place) from None
+            urllib.request.urlopen(request, timeout=self.place.timeout_s).close()
+        except HTTPError as refusal:
+            refusal.close()
 
 
 def _store(

@@ -136,6 +136,22 @@ async def test_many_callers_of_a_silent_server_all_give_up_in_time(
     assert (await objects.head("there")).size == 4
 
 
+async def test_many_first_callers_of_a_silent_server_all_give_up_together(
+    proxy: TcpProxy,
+) -> None:
+    proxy.hold()
+    url = buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.3")
+    objects = open_objects(url)
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(
+            *[objects.head("a") for _ in range(40)], return_exceptions=True
+        )
+    assert {type(one) for one in found} == {StoreUnavailable}
+    proxy.resume()
+    await objects.create("a", b"")
+    await objects.close()
+
+
 async def test_what_crashed_writers_staged_is_removed_once_it_is_old() -> None:
     url = buckets.fresh()
     first = open_objects(url)
@@ -201,6 +217,7 @@ async def test_no_part_of_an_upload_stays_behind(own: real.RealServer, tmp_path:
         for _ in range(4):
             yield b"x" * 5_000_000
         if not ends:
+            await eventually(lambda: len(_parts(tmp_path)) == 2)  # 8 MB each, both are there
             raise ValueError("no more")
 
     await objects.create_from("whole", pieces(ends=True))
