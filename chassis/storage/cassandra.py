@@ -2,7 +2,8 @@
 
 Versions are timestamps of the store itself, so a version that arrives late loses without being
 read first. Conditional writes are compare-and-set of the store, and tell apart "not applied" from
-"applied, but the answer was lost".
+"applied, but the answer was lost"; only a write that somebody else has replaced by the time it is
+asked about passes for one that was not applied.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _PAGE_ROWS = 1_000
 _BATCHES_AT_ONCE = 24
 _READS_AT_ONCE = 256
 _TOKEN_BYTES = 7
+_AGAIN_S = 0.1
 
 
 class CassandraTables:
@@ -231,7 +233,7 @@ class CassandraTables:
         expected: list[Any] | None = table.shape.pick(only, table.shape.rest)
         while expected is not None:
             packed = table.delete_only(query_id, key, expected)
-            stored = _refused(await self._link.swap(packed, table.codec.routing(key)))
+            stored = await self._swap(table, key, packed, None)
             if stored is None:
                 return True
             expected = table.as_stored(stored, only, expected)
@@ -246,22 +248,30 @@ class CassandraTables:
         return bool(found.rows)
 
     async def _swap(
-        self, table: Table[Any], key: list[bytes], packed: bytes, token: int
+        self, table: Table[Any], key: list[bytes], packed: bytes, token: int | None
     ) -> dict[str, Any] | None:
-        """Does a conditional write that leaves `token`; what stands there instead if it did not.
+        """Does a conditional write; what stands there instead when it was not applied.
 
-        When the answer is lost the row tells, by its token, whether the write happened.
+        When its answer is lost, or others compete for the row, it is tried again: by then the row
+        has the write's token if the first try was the one. A removed row has none, so whose doing
+        it was stays unknown.
         """
-        routing = table.codec.routing(key)
-        try:
-            stored = _refused(await self._link.swap(packed, routing))
-        except OutcomeUnknown:
-            looking = await self._statement(table.cql.version)
-            found = await self._link.read(looking, unpacked(key), routing, serial=True)
-            if found.rows and found.rows[0][0] == token:
+        until = self._clock.monotonic() + 1.5 * self._address.timeout_s
+        unknown: OutcomeUnknown | None = None
+        while True:
+            try:
+                stored = _refused(await self._link.swap(packed, table.codec.routing(key)))
+            except OutcomeUnknown as fault:
+                unknown = fault
+                if self._clock.monotonic() > until:
+                    raise
+                await self._clock.sleep(_AGAIN_S * self._clock.random())
+                continue
+            if stored is None or (token is not None and stored.get("_version") == token):
                 return None
-            raise
-        return None if stored is not None and stored.get("_version") == token else stored
+            if unknown is not None and token is None and "_version" not in stored:
+                raise unknown
+            return stored
 
     def _point(
         self, table: Table[Any], statement: Any, key: tuple[Any, ...]

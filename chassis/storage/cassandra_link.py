@@ -105,16 +105,12 @@ class Link:
         *,
         fetch: int | None = None,
         more: bytes | None = None,
-        serial: bool = False,
     ) -> asyncio.Future[Answer]:
-        """Sends at once; `values` without their lengths.
-
-        `serial` sees, and settles, conditional writes.
-        """
+        """Sends at once; `values` without their lengths. `more` asks for the next page."""
         message = ExecuteMessage(
             statement.query_id,
             values,
-            SERIAL if serial else QUORUM,
+            QUORUM,
             fetch_size=fetch,
             paging_state=more,
             skip_meta=bool(statement.result_metadata),

@@ -29,7 +29,6 @@ class Statements:
         sets = ", ".join([f"{quoted(name)} = ?" for name in shape.rest] + [f"{VERSION} = ?"])
         same = " AND ".join([f"{quoted(n)} = ?" for n in shape.rest] + [f"{VERSION} < 0"])
         self.get = f"SELECT {columns} FROM {table} {where}"
-        self.get_marked = f"SELECT {columns}, {VERSION} FROM {table} {where}"
         self.version = f"SELECT {VERSION} FROM {table} {where}"
         self.put = f"{into}, -1)"
         self.put_versioned = f"{into}, ?) USING TIMESTAMP ?"

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import DCAwareRoundRobinPolicy
 
+from chassis.storage.cassandra_url import address_of
 from tests.support import real
 
 
@@ -16,12 +17,12 @@ class Keyspace:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        parts = urlsplit(url)
-        self.name = parts.path.strip("/")
-        profile = ExecutionProfile(load_balancing_policy=DCAwareRoundRobinPolicy("datacenter1"))
+        address = address_of(url)
+        self.name = address.keyspace
+        profile = ExecutionProfile(load_balancing_policy=DCAwareRoundRobinPolicy(address.dc))
         self._cluster = Cluster(
-            [(parts.hostname, parts.port)],
-            port=parts.port or 9042,
+            list(address.hosts),
+            port=address.hosts[0][1],
             protocol_version=4,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         )
