@@ -1,4 +1,4 @@
-"""The archive on a local folder: what is written, and who wins."""
+"""The archive, on a local folder and on S3: what is written, and who wins."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from stream_pipeline.operators.decode import decode
 from stream_pipeline.sinks.archive import TAIL_BYTES, ArchiveSink, read_footer
 from stream_pipeline.sinks.segment import Limits
 from stream_pipeline.source import Source
+from tests.support import buckets
 from tests.support.streams import source
 from tests.support.watching import BEGAN_MS, moment, record
 
 LIMITS = Limits(roll_records=1_000, roll_s=100.0)
 
 
-@pytest.fixture
-async def objects(tmp_path: Path) -> AsyncIterator[Objects]:
-    objects = open_objects(f"file://{tmp_path}")
+@pytest.fixture(params=["file", "s3"])
+async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Objects]:
+    url = f"file://{tmp_path}" if request.param == "file" else buckets.fresh()
+    objects = open_objects(url)
     yield objects
     await objects.close()
 
