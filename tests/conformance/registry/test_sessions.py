@@ -217,7 +217,7 @@ async def test_when_a_leader_dies_the_other_leads_within_two_ttls_and_the_lock_d
 ):
     work = Work()
     dying = opened(address)
-    first = await dying.session("first", ttl_s=10)
+    first = await dying.session("first", ttl_s=10, lock_delay_s=0.5)
     assert await first.acquire(name)
     task = contending(other, name, "second", work)
     await dying.close()  # no more renewals, nothing released: as a kill leaves it
