@@ -141,30 +141,21 @@ class Member:
         """Reads one slice; whether there was anything."""
         self._gone = False
         messages = self._driver.consume(limit, timeout_s)
-        records = self._polled.records
-        names = self._names
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._note(message, error)
-                continue
-            records.append(
-                Record(
-                    names[message.topic()],  # type: ignore[index]
-                    message.partition(),  # type: ignore[arg-type]
-                    message.offset(),  # type: ignore[arg-type]
-                    message.key() or b"",
-                    message.value() or b"",
-                    tuple(message.headers() or ()),  # type: ignore[arg-type]
-                    message.timestamp()[1],
-                )
-            )
+        failed = [message for message in messages if message.error() is not None]
+        for message in failed:
+            self._note(message)
+        if failed:
+            messages = [message for message in messages if message.error() is None]
+        self._polled.records += _records(messages, self._names)
         if self._gone:
+            records = self._polled.records
             fresh = [r for r in records if (r.topic, r.partition) in self._started]
             self._polled.records = fresh
-        return bool(messages)
+        return bool(messages or failed)
 
-    def _note(self, message: Fetched, error: KafkaError) -> None:
+    def _note(self, message: Fetched) -> None:
+        error = message.error()
+        assert error is not None
         topic, number, offset = message.topic(), message.partition(), message.offset()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic and number is not None:
             place = (self._names[topic], number)
@@ -211,3 +202,18 @@ class Member:
 
     def _partitions(self, places: Sequence[TopicPartition]) -> Partitions:
         return frozenset((self._names[place.topic], place.partition) for place in places)
+
+
+def _records(messages: Sequence[Fetched], names: Mapping[str, str]) -> list[Record]:
+    return [
+        Record(
+            names[message.topic()],  # type: ignore[index]
+            message.partition(),  # type: ignore[arg-type]
+            message.offset(),  # type: ignore[arg-type]
+            message.key() or b"",
+            message.value() or b"",
+            tuple(message.headers() or ()),  # type: ignore[arg-type]
+            message.timestamp()[1],
+        )
+        for message in messages
+    ]
