@@ -25,6 +25,8 @@ class Consul(Server):
                 *("-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=warn"),
                 *("-disable-host-node-id", f"-http-port={instance.port}", *listens),
                 "-hcl=performance { raft_multiplier = 1 } disable_update_check = true",
+                # All processes come from one address: the default of 200 is soon used by watches.
+                "-hcl=limits { http_max_conns_per_client = 2000 }",
             )
         )
 

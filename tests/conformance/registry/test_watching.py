@@ -74,3 +74,17 @@ async def test_a_directory_follows_every_coming_and_going(registry, name):
     await second.deregister()
     await until(listed, lambda ids: ids == [f"{name}-1"])
     await directory.close()
+
+
+async def test_hundreds_may_watch_at_once(registry, name):
+    """Each watch holds a connection open, and all processes of a machine share one address."""
+    index, _ = await registry.instances(name)
+    watching: list[asyncio.Task[object]] = []
+    while len(watching) < 300:
+        asking = [registry.instances(name, index=index, wait_s=30) for _ in range(20)]
+        watching += map(asyncio.ensure_future, asking)
+        await registry.leader()
+    await registry.register(instance(name))
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*watching)
+    assert all(found == [instance(name)] for _, found in answers)
