@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from chassis import config, discovery
-from chassis.cache import open_cache
 from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
@@ -18,7 +17,7 @@ from chassis.http.client import Client
 from chassis.identity import Keyring, PassportSigner, Seal
 from chassis.telemetry import Telemetry
 from gateway.admin import admin_app
-from gateway.admission import InFlight, Refills, Sharing
+from gateway.admission import InFlight, Sharing
 from gateway.core import Gateway
 from gateway.edge.listener import Listener
 from gateway.edge.peer import networks
@@ -55,7 +54,7 @@ async def build(
         stack.push_async_callback(origins.close)
         in_flight = InFlight(settings.in_flight)
         observer = Observer(telemetry, in_flight, sampled_successes=settings.log_successes)
-        sharing = _sharing(settings, telemetry, directory, clock)
+        sharing = Sharing.open(settings.cache, telemetry, directory) if settings.cache else None
         if sharing is not None:
             stack.push_async_callback(sharing.refills.close)
         gateway = Gateway(
@@ -121,25 +120,3 @@ def _signer(settings: Settings, clock: Clock) -> PassportSigner | None:
     if settings.keyring is None and not file.exists():
         return None
     return PassportSigner(Seal(Keyring.load(file), clock))
-
-
-def _sharing(
-    settings: Settings, telemetry: Telemetry, directory: Directory | None, clock: Clock
-) -> Sharing | None:
-    """Where rate limits are shared: in the cache named; without one they are not."""
-    if not settings.cache:
-        return None
-    if directory is not None:
-        directory.watch("gateway")
-    fallbacks = telemetry.metrics.counter(
-        "gateway_quota_fallback_total",
-        "Requests whose rate limit was this worker's own part: the cache was away.",
-        (),
-    )
-    refills = Refills(open_cache(settings.cache, clock), clock, telemetry.log.say)
-    return Sharing(
-        refills,
-        clock,
-        lambda: max(1, len(directory.instances("gateway"))) if directory is not None else 1,
-        fallbacks.child(),
-    )

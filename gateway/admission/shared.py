@@ -7,14 +7,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from chassis.cache import Grant, Quota
+from chassis.cache import Grant, Quota, open_cache
 from chassis.clock import Clock
+from chassis.discovery.directory import Directory
 from chassis.errors import RateLimited
+from chassis.telemetry import Telemetry
 from chassis.telemetry.metrics import Counter
 from gateway.admission.rate import KEYS, RateLimiter
 from gateway.admission.refills import Refills
 from gateway.admission.shares import Share, batch_of
 from gateway.rules.model import RateLimit
+
+SERVICE = "gateway"
 
 
 class Sharing:
@@ -31,6 +35,23 @@ class Sharing:
         self.clock = clock
         self.workers = workers
         self.fallbacks = fallbacks
+
+    @classmethod
+    def open(cls, url: str, telemetry: Telemetry, directory: Directory | None) -> Sharing:
+        """Over the cache at `url`; the gateways of the directory are the workers."""
+        clock = telemetry.clock
+        if directory is not None:
+            directory.watch(SERVICE)
+        fallbacks = telemetry.metrics.counter(
+            "gateway_quota_fallback_total",
+            "Requests whose rate limit was this worker's own part: the cache was away.",
+        )
+        return cls(
+            Refills(open_cache(url, clock), clock, telemetry.log.say),
+            clock,
+            lambda: len(directory.instances(SERVICE)) or 1 if directory is not None else 1,
+            fallbacks.child(),
+        )
 
 
 class SharedLimiter(RateLimiter):
