@@ -41,11 +41,12 @@ Step = Callable[[int], Awaitable[int]]
 Figures = dict[str, Any]
 
 
-def rows(count: int) -> list[ContinueWatching]:
+def rows(count: int, each: int = 5) -> list[ContinueWatching]:
+    """`each` titles of every profile: what is in one partition is one write of the server."""
     return [
         ContinueWatching(
-            profile_id=f"profile-{n * 7919 % 20_000:08d}",
-            title_id=f"title-{n % 5}",
+            profile_id=f"profile-{n // each * 7919 % 20_000:08d}",
+            title_id=f"title-{n % each}",
             position_ms=n,
             duration_ms=5_400_000,
             last_watched_ms=1_700_000_000_000,
@@ -75,12 +76,18 @@ async def measured(seconds: float, step: Step) -> Figures:
 async def port(name: str, tables: Tables, seconds: float) -> list[Figures]:
     """What callers of the port get."""
     await tables.prepare(ContinueWatching)
-    some = rows(10 * FLUSH)
+    some, spread = rows(10 * FLUSH), rows(4 * FLUSH, each=1)
     keys = [(row.profile_id, row.title_id) for row in some]
 
     async def flush(lap: int) -> int:
         chunk = some[lap % 10 * FLUSH :][:FLUSH]
         base = 1_700_000_000_000_000 + lap * 10 * FLUSH
+        await tables.put_versioned([(row, base + row.seq) for row in chunk])
+        return FLUSH
+
+    async def flush_spread(lap: int) -> int:
+        chunk = spread[lap % 4 * FLUSH :][:FLUSH]
+        base = 1_750_000_000_000_000 + lap * 10 * FLUSH
         await tables.put_versioned([(row, base + row.seq) for row in chunk])
         return FLUSH
 
@@ -106,7 +113,8 @@ async def port(name: str, tables: Tables, seconds: float) -> list[Figures]:
 
     await flush(0)
     parts: Sequence[tuple[str, Step]] = (
-        ("put_versioned, 5,000 rows a call", flush),
+        ("put_versioned, 5,000 rows of 1,000 profiles a call", flush),
+        ("put_versioned, 5,000 rows of 5,000 profiles a call", flush_spread),
         ("get_many, 1,000 rows a call", gather),
         ("get, one after another", get),
         ("put, one after another", put),
@@ -177,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=16.0)
     options = parser.parse_args()
-    url, share = real.fresh("cassandra"), options.seconds / 13
+    url, share = real.fresh("cassandra"), options.seconds / 15
     figures = uvloop.run(both(url, share))
     figures += plain_driver(url, share)
     report = {
