@@ -10,7 +10,6 @@ from chassis.contracts.common import Maturity
 from chassis.contracts.keys import Key
 from chassis.contracts.wire import Call, Wire
 
-
 DAY_S = 86_400
 
 
