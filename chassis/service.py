@@ -10,6 +10,7 @@ reverse order of opening.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -220,6 +221,7 @@ class _Life:
         shown = {
             "admin": f"{settings.host}:{self._side.port}",
             "version": VERSION,
+            "pid": str(os.getpid()),
             **self._service.meta,
         }
         await stay(

@@ -7,11 +7,12 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chassis.clock import Clock, Timer
+from chassis.discovery import Instance
 from chassis.errors import Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
 from deploy.forking import Zygote
@@ -148,6 +149,12 @@ class Fleet:
             and one.last_exit is not None
             and (one.last_exit == EXIT_CONFIGURATION or (one.last_exit > 0 and one.starts > 1))
         ]
+
+    def missing(self, found: Iterable[Instance]) -> list[str]:
+        """Who runs and is not among those `found` in the registry, where one that was killed
+        before may still stand."""
+        entered = {(one.id, one.meta.get("pid")) for one in found}
+        return [name for name, one in self.processes.items() if (name, str(one.pid)) not in entered]
 
     def kill(self, name: str, hold_s: float) -> list[int]:
         """SIGKILL to every running process of a service, or to one instance; started again after

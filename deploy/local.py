@@ -228,16 +228,11 @@ class Supervisor:
 
         `StagedoorError` says who cannot start and why, or what is missing after a while.
         """
-        wanted: dict[str, int] = {}
-        for spec in self._specs:
-            wanted[spec.service] = wanted.get(spec.service, 0) + 1
         give_up = self._clock.monotonic() + READY_S
         while not self._stopping.is_set():
-            missing = [
-                service
-                for service, count in wanted.items()
-                if len(directory.instances(service)) < count
-            ]
+            missing = fleet_.missing(
+                one for spec in self._specs for one in directory.instances(spec.service)
+            )
             if not missing:
                 return True
             if hopeless := fleet_.hopeless():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,8 @@ class Worker:
         if self._registry is None:
             return None
         admin_host, _ = address(self.settings.admin, "the admin address")
-        meta = {"admin": f"{admin_host}:{self.admin_port}", "version": VERSION}
+        admin_address = f"{admin_host}:{self.admin_port}"
+        meta = {"admin": admin_address, "version": VERSION, "pid": str(os.getpid())}
         staying = stay(
             self._registry,
             Instance(self.telemetry.instance, "gateway", host, self.port, meta),

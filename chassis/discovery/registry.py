@@ -24,7 +24,7 @@ LARGEST_VALUE = 512 * 1024
 
 
 class Instance(Struct, frozen=True):
-    """One address of a service. `meta` knows `admin` ("host:port") and `version`."""
+    """One address of a service. `meta` knows `admin` ("host:port"), `version` and `pid`."""
 
     id: str
     service: str

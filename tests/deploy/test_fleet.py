@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chassis.clock import ManualClock
+from chassis.discovery import Instance
 from chassis.errors import Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
 from deploy.fleet import Fleet, Running
@@ -95,6 +96,20 @@ async def test_every_process_is_started_as_its_instance(tmp_path: Path) -> None:
         rights = fleet["rights-1"]
         assert (rights.status, rights.starts, rights.last_exit) == ("running", 1, None)
         assert rights.pid is not None and alive(rights.pid)
+
+
+async def test_an_entry_that_a_killed_process_left_behind_makes_nobody_ready(
+    tmp_path: Path,
+) -> None:
+    def entry(service: str, pid: int | None) -> Instance:
+        return Instance(f"{service}-1", service, "127.0.0.1", 1, {"pid": str(pid)})
+
+    async with sailing(tmp_path, [("rights", "waits"), ("catalog", "waits")]) as fleet:
+        await fleet.begun("catalog-1", "rights-1")
+        catalog = entry("catalog", fleet["catalog-1"].pid)
+        assert fleet.fleet.missing([]) == ["rights-1", "catalog-1"]
+        assert fleet.fleet.missing([catalog, entry("rights", 1)]) == ["rights-1"]
+        assert fleet.fleet.missing([catalog, entry("rights", fleet["rights-1"].pid)]) == []
 
 
 async def test_a_job_runs_to_its_end_and_what_it_wrote_is_handed_on(tmp_path: Path) -> None:
