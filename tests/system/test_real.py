@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,19 @@ def test_nothing_of_the_system_is_kept_in_files_beside_the_servers(on_real: Real
         assert [
             file.name for file in (on_real.system.home / folder).rglob("*") if file.is_file()
         ] == []
+
+
+def test_one_backing_service_may_be_real_and_the_others_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--objects", real.fresh("s3"), "--cache", real.fresh("redis")]
+    for name, value in real.server("s3").environ.items():
+        monkeypatch.setenv(name, value)
+    with running(tmp_path / "home", *flags) as system:
+        report = system.ask("demo", timeout=90)
+        assert report["archive"] and report["history"]["watched_ms"] == 180_000
+        assert [*(tmp_path / "home" / "archive").iterdir()] == []
+        assert (tmp_path / "home" / "data" / "views.db").exists()
 
 
 async def play_through(on_real: RealSystem, name: str) -> tuple[LoadReport, list[dict[str, Any]]]:
