@@ -211,7 +211,7 @@ async def test_a_port_that_is_taken_is_said_before_anything_is_opened(
 
 
 async def test_without_a_keyring_it_says_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationFault, match="make run"):
+    with pytest.raises(ConfigurationFault, match="stagedoor"):
         await serve("things", plain, settings(tmp_path))
 
 

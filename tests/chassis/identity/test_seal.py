@@ -81,7 +81,7 @@ def test_a_keyring_needs_its_active_key_and_long_secrets(tmp_path: Path) -> None
         Keyring("k1", {"k1": "11"})
     file = tmp_path / "keyring"
     file.write_text("{}")
-    with pytest.raises(ConfigurationFault, match="make run"):
+    with pytest.raises(ConfigurationFault, match="stagedoor"):
         Keyring.load(file)
 
 
