@@ -1,5 +1,7 @@
 # Stagedoor. `make` alone lists the commands; CI calls the same ones.
 PYTHON ?= python3
+# Most tests wait for a process, a disk or a clock: two at once take little more than half the time.
+WORKERS ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Says what it fetches on a terminal, nothing in a pipe.
@@ -33,7 +35,7 @@ servers: $(VENV)/.runtime  ## install and start the real servers (ARGS="kafka re
 
 test: $(VENV)/.dev  ## run the whole test suite (FAST=1: only the fast ones)
 	@BIN=$(BIN) FAST=$(FAST) tests/servers.sh
-	@$(BIN)/python -m pytest $(if $(FAST),-m "not system and not slow") $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(FAST),-m "not system and not slow") $(TESTS)
 
 check: $(VENV)/.dev  ## format, lint, types, floors
 	@$(BIN)/ruff format --check .
