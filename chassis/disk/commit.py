@@ -57,11 +57,13 @@ class GroupCommit(Generic[T, R]):
             self._closed = True
             self._queue.put(None)
         await asyncio.shield(self._ended)
+        self._thread.join()  # it has nothing left to do
 
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
         return self._loop
 
     def _run(self) -> None:
