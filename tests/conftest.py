@@ -1,8 +1,16 @@
-"""What the whole run tells at its end."""
+"""In which order tests run, and what the whole run tells at its end."""
 
 from __future__ import annotations
 
 import pytest
+
+LONGEST = "tests/system/test_real.py"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that one worker goes through it while others have the rest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

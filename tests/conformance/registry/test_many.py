@@ -1,4 +1,4 @@
-"""What every registry must do with thousands of services and keys."""
+"""What every registry must do with hundreds of services and keys."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from chassis.discovery import Instance
 from tests.support.registry import until
 
 T = TypeVar("T")
-SERVICES = 2_000
-AT_ONCE = 32
+SERVICES = 500
+AT_ONCE = 8
 
 
 async def all_of(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -29,7 +29,7 @@ async def all_of(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
 
 
 @pytest.mark.slow
-async def test_thousands_of_services_are_registered_found_and_deregistered(
+async def test_hundreds_of_services_are_registered_found_and_deregistered(
     registry, name, record_property
 ):
     instances = [
@@ -53,8 +53,8 @@ async def test_thousands_of_services_are_registered_found_and_deregistered(
 
 
 @pytest.mark.slow
-async def test_a_thousand_instances_of_one_service_come_in_one_answer(registry, name):
-    instances = [Instance(f"{name}-{n:04}", name, "127.0.0.1", 1 + n) for n in range(1000)]
+async def test_hundreds_of_instances_of_one_service_come_in_one_answer(registry, name):
+    instances = [Instance(f"{name}-{n:04}", name, "127.0.0.1", 1 + n) for n in range(SERVICES)]
     registered = await all_of(
         [lambda one=one: registry.register(one, ttl_s=120.0) for one in instances]
     )
