@@ -75,7 +75,12 @@ class Member:
         return polled
 
     def commit(self, positions: Mapping[Partition, int]) -> None:
-        """Stores positions, stamped with who did; `KafkaException` when one could not be."""
+        """Stores positions, stamped with who did; `KafkaException` when one could not be.
+
+        The group's coordinator checks the member only: whose the partitions are is checked here.
+        """
+        if not positions.keys() <= self._granted:
+            raise KafkaException(KafkaError(KafkaError._ASSIGNMENT_LOST))
         offsets = [
             TopicPartition(self._prefix + topic, number, at, self._stamp)
             for (topic, number), at in positions.items()
@@ -100,7 +105,6 @@ class Member:
 
     def _subscribe(self) -> None:
         if not self._subscribed:
-            self._subscribed = True
             self._driver.list_topics(next(iter(self._names)), timeout=self._wait_s)  # connects now
             self._driver.subscribe(
                 list(self._names),
@@ -108,6 +112,7 @@ class Member:
                 on_revoke=self._on_revoke,
                 on_lost=self._on_lost,
             )
+            self._subscribed = True
 
     def _is_told(self) -> bool:
         told = self._polled

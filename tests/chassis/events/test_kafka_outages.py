@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ import pytest
 
 from chassis.clock import SYSTEM
 from chassis.errors import ConfigurationFault, StoreUnavailable
-from chassis.events import Consumer, Log, Message, Topic, open_log
+from chassis.events import Consumer, Log, Message, Record, Topic, open_log
 from deploy.servers import Servers, default_cache
 from tests.support import real
 from tests.support.real import RealServer
@@ -115,6 +116,25 @@ async def test_a_broker_killed_under_load_loses_nothing_acknowledged_and_all_goe
     await load.consumer.close()
 
 
+async def test_a_member_whose_first_poll_finds_no_broker_reads_once_there_is_one(
+    broker: RealServer, log: Log
+) -> None:
+    await log.produce([Message("plays", b"key", b"kept")])
+    consumer = log.consumer("early", ["plays"])
+    await asyncio.to_thread(broker.kill)
+    async with asyncio.timeout(RECOVERS_S):
+        with pytest.raises(StoreUnavailable):
+            while True:
+                await consumer.consume(10, 0.5)
+    await asyncio.to_thread(broker.start)
+    found: list[bytes] = []
+    async with asyncio.timeout(RECOVERS_S):
+        while not found:
+            with suppress(StoreUnavailable):
+                found += [record.value for record in await consumer.consume(10, 0.5)]
+    assert found == [b"kept"]
+
+
 @pytest.mark.slow
 async def test_a_silent_broker_is_unavailable_within_the_bound_and_missed_no_more_afterwards(
     broker: RealServer, log: Log
@@ -151,14 +171,14 @@ async def test_a_silent_broker_is_unavailable_within_the_bound_and_missed_no_mor
     await consumer.close()
 
 
-async def some(consumer: Consumer) -> list[object]:
+async def some(consumer: Consumer) -> list[Record]:
     while True:
         try:
             records = await consumer.consume(100, 1.0)
         except StoreUnavailable:
             continue
         if records:
-            return list(records)
+            return records
 
 
 async def test_a_cluster_first_met_through_a_slow_link_is_only_slow(broker: RealServer) -> None:
