@@ -107,7 +107,10 @@ class KafkaLog:
     def _open_producer(self) -> KafkaProducer:
         if self._closed:
             raise StoreUnavailable(f"this opening of {self.cluster} is closed")
-        if self._producer is None or self._producer.broken:
+        if self._producer is not None and self._producer.broken:
+            self._producer.retire()
+            self._producer = None
+        if self._producer is None:
             self._producer = KafkaProducer(self.cluster, self._room, self.counts)
         return self._producer
 

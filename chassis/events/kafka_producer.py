@@ -133,6 +133,7 @@ class KafkaProducer:
         chunks: list[Chunk] = []
         for start, end, size in cuts(sizes):
             await self._room.enter()
+            self._check_open()
             chunks.append(self._hand_over(names, messages[start:end], size))
             if end < len(messages):
                 await asyncio.sleep(0)
@@ -147,8 +148,18 @@ class KafkaProducer:
 
     async def close(self) -> None:
         """Sends what was handed over, within the time that a call may take."""
-        self._closing = True
+        self.retire()
         await asyncio.shield(self._ended)
+
+    def retire(self) -> None:
+        """Takes no more: the thread sends what was handed over, and ends."""
+        self._closing = True
+
+    def _check_open(self) -> None:
+        """Nobody would report what is handed over from now on."""
+        if self._closing:
+            self._room.give(0, 0)  # the next one who waits is to hear of it as well
+            raise StoreUnavailable(f"{self._cluster}: producing: this producer is closed")
 
     def _hand_over(self, names: Mapping[str, str], messages: Sequence[Message], size: int) -> Chunk:
         count = len(messages)
@@ -170,6 +181,9 @@ class KafkaProducer:
                 )
         except (KafkaException, BufferError) as fault:
             self._break_off(chunk, index, fault)
+        except Exception as fault:  # no message that the driver could take
+            self._break_off(chunk, index, fault)
+            raise
         return chunk
 
     def _break_off(self, chunk: Chunk, handed: int, fault: Exception) -> None:
@@ -191,7 +205,7 @@ class KafkaProducer:
         self._driver.flush(self._cluster.options.wait_s)
         self._tell()
         self._driver.purge()
-        self._driver.poll(0)
+        self._driver.flush(_POLL_S)
         self._tell()
         self._soon(_end, self._ended)
 
@@ -222,10 +236,10 @@ class KafkaProducer:
         failed = chunk.places.count(_NOWHERE)
         self.counts.produce_failures += failed
         self.counts.produced += len(chunk.places) - failed
-        self.broken |= chunk.fault.fatal()
+        self.broken |= is_fatal(chunk.fault)
 
     def _failure(self, error: KafkaError) -> Exception:
-        if error.fatal() or error.code() == KafkaError._QUEUE_FULL:
+        if is_fatal(error) or error.code() == KafkaError._QUEUE_FULL:
             return StoreUnavailable(f"{self._cluster}: producing: {error.str()}")
         return translated(error, self._cluster, "producing", self.complaints)
 
@@ -240,6 +254,11 @@ def cuts(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
             start, size = index + 1, 0
     if start < len(sizes):
         yield start, len(sizes), size
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether its producer is of no more use; the driver flags only what it tells by itself."""
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def _end(ended: asyncio.Future[None]) -> None:

@@ -10,17 +10,20 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from chassis.clock import SYSTEM
-from chassis.errors import ConfigurationFault, Fenced, Missing, SchemaFault
+from chassis.errors import ConfigurationFault, Fenced, Missing, SchemaFault, StoreUnavailable
 from chassis.events import Message, Topic, open_log
 from chassis.events.kafka import KafkaLog
 from chassis.events.kafka_epochs import decided
-from chassis.events.kafka_producer import Room, cuts
+from chassis.events.kafka_faults import translated
+from chassis.events.kafka_member import Member
+from chassis.events.kafka_producer import KafkaProducer, Room, cuts, is_fatal
 from chassis.events.kafka_topics import faults_of, settings_of
 from chassis.events.kafka_url import cluster_of
-from chassis.events.log import Partition
+from chassis.events.log import LogCounts, Partition
 from tests.support import real
 
 PLAYS = Topic("plays", partitions=2)
@@ -266,6 +269,37 @@ def test_messages_are_handed_over_in_parts_of_bounded_count_and_bytes() -> None:
     assert list(cuts([5])) == [(0, 1, 5)]
     assert [end - start for start, end, _ in cuts([1] * 2500)] == [1000, 1000, 500]
     assert [end - start for start, end, _ in cuts([400_000] * 7)] == [3, 3, 1]
+
+
+async def test_messages_that_still_wait_for_room_when_a_producer_closes_are_refused(
+    log: KafkaLog,
+) -> None:
+    room = Room(1000, 1 << 20)
+    producer = KafkaProducer(log.cluster, room, LogCounts())
+    names = {"plays": log.cluster.options.prefix + "plays"}
+    many = [Message("plays", b"", b"")] * 50_000
+    calls = [asyncio.create_task(producer.send(names, many, [0] * len(many))) for _ in range(3)]
+    async with asyncio.timeout(20):
+        while not room.full:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+        await producer.close()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+
+
+def test_a_producer_is_of_no_more_use_after_a_fatal_error_however_it_is_told() -> None:
+    assert is_fatal(KafkaError(KafkaError._FATAL))
+    assert is_fatal(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "gap", True))
+    assert not is_fatal(KafkaError(KafkaError._MSG_TIMED_OUT))
+
+
+def test_a_member_stores_no_position_of_a_partition_that_it_was_not_given() -> None:
+    nobody = cluster_of("kafka://127.0.0.1:9")
+    member = Member(nobody, "g", ["plays"], lambda _: True, lambda _: None)
+    with pytest.raises(KafkaException) as told:
+        member.commit({("plays", 0): 1})
+    assert isinstance(translated(told.value, nobody, "committing"), Fenced)
+    member.close()
 
 
 async def test_a_closed_consumer_and_a_closed_log_say_so(url: str) -> None:
