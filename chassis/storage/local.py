@@ -152,6 +152,7 @@ class LocalObjects:
         with (self._folder / staged).open("wb") as file:
             for piece in pieces:
                 file.write(piece)
+        pieces.check()
 
     def _make_durable(self, key: str) -> None:
         """Fsyncs the key's folder, and once the folders above it, which may be as new."""

@@ -59,7 +59,8 @@ class Objects(Protocol):
     async def create_from(self, key: str, pieces: AsyncIterable[bytes]) -> None:
         """`create` of a body of any size up to 5 GB, whose pieces are never all in memory.
 
-        There is no object when the pieces fail or the caller is cancelled.
+        There is no object when the pieces fail, or the caller is cancelled before the last of
+        them is written; from then on it is as with `create`.
         """
         ...
 

@@ -39,9 +39,13 @@ class Pull:
         while (piece := self._ask()) is not None:
             yield piece
 
-    def _ask(self) -> bytes | None:
+    def check(self) -> None:
+        """`Abandoned` once the block has been left: for the thread, before it shows its work."""
         if self._left:
             raise Abandoned
+
+    def _ask(self) -> bytes | None:
+        self.check()
         try:
             return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
         except CancelledError:
@@ -51,8 +55,7 @@ class Pull:
             raise Abandoned from fault
 
     async def _next(self) -> bytes | None:
-        if self._left:
-            raise Abandoned
+        self.check()
         self._making = asyncio.current_task()
         try:
             return await anext(self._pieces, None)

@@ -168,6 +168,7 @@ class S3Objects:
                 chunk_size=PART,
                 max_concurrency=2,
             )
+            pull.check()
             self._publish(staged, key)
         finally:
             with suppress(BaseError, OSError):

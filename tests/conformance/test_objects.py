@@ -210,6 +210,23 @@ async def test_pieces_whose_reader_is_cancelled_leave_nothing(objects: Objects) 
     assert [info async for info in objects.list()] == []
 
 
+async def test_pieces_whose_reader_is_cancelled_at_their_end_leave_nothing(
+    opener: Callable[[], Objects],
+) -> None:
+    objects, later = opener(), opener()
+
+    async def some() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        creating.cancel()
+
+    creating = asyncio.create_task(objects.create_from("a", some()))
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    await objects.close()
+    assert [info async for info in later.list()] == []
+    await later.close()
+
+
 async def test_a_presigned_url_reads_one_object_without_keys(objects: Objects) -> None:
     await objects.create("a/b", b"body")
     if not objects.capabilities.presigned:
