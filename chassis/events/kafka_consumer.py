@@ -125,14 +125,19 @@ class KafkaConsumer:
         self._owned.clear()
         if self._asked is not None:
             self._thread.answer(self._asked[0])
-        with suppress(TimeoutError, KafkaException):
-            async with asyncio.timeout(self._log.cluster.options.wait_s):
-                if self._poll is not None:
-                    await asyncio.wait((self._poll,))
-                if self._member is not None:
-                    await self._thread.call(self._member.close)
-        self._thread.close()
-        self._log.left(self)
+        try:
+            with suppress(TimeoutError, KafkaException):
+                async with asyncio.timeout(self._log.cluster.options.wait_s):
+                    await self._end()
+        finally:
+            self._thread.close()
+            self._log.left(self)
+
+    async def _end(self) -> None:
+        if self._poll is not None:
+            await asyncio.wait((self._poll,))
+        if self._member is not None:
+            await self._thread.call(self._member.close)
 
     async def _open(self) -> Member:
         if self._closed:

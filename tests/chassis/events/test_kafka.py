@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -300,6 +301,20 @@ def test_a_member_stores_no_position_of_a_partition_that_it_was_not_given() -> N
         member.commit({("plays", 0): 1})
     assert isinstance(translated(told.value, nobody, "committing"), Fenced)
     member.close()
+
+
+async def test_a_consumer_whose_close_is_cancelled_still_ends_its_thread(log: KafkaLog) -> None:
+    group = uuid4().hex
+    consumer = log.consumer(group, ["plays"])
+    await consumer.consume(1, 0.0)
+    closing = asyncio.create_task(consumer.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    async with asyncio.timeout(20):
+        while any(group in one.name for one in threading.enumerate()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_a_closed_consumer_and_a_closed_log_say_so(url: str) -> None:
