@@ -86,7 +86,13 @@ class Bucket:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open())
             self._opening.add_done_callback(self._forget)
-        await asyncio.shield(self._opening)
+        opening, caller = self._opening, asyncio.current_task()
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled() or (caller is not None and caller.cancelling()):
+                raise
+            raise StoreUnavailable(f"{self.place}: closed before it was open") from None
 
     def _forget(self, opening: asyncio.Task[None]) -> None:
         self._opening = None

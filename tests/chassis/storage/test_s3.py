@@ -152,6 +152,20 @@ async def test_many_first_callers_of_a_silent_server_all_give_up_together(
     await objects.close()
 
 
+async def test_who_waits_for_a_bucket_that_is_closed_before_it_opens_is_told(
+    proxy: TcpProxy,
+) -> None:
+    proxy.hold()
+    objects = open_objects(
+        buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.5")
+    )
+    waiting = asyncio.create_task(objects.head("there"))
+    await asyncio.sleep(0)
+    await objects.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await waiting
+
+
 async def test_what_crashed_writers_staged_is_removed_once_it_is_old() -> None:
     url = buckets.fresh()
     first = open_objects(url)
