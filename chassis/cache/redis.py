@@ -68,21 +68,23 @@ class RedisPlace(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, url: str) -> RedisPlace:
         """`ConfigurationFault` shows how to write one, and nothing of the password."""
-        parts = urlsplit(url)
-        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        host, options = None, dict[str, str]()
         try:
+            parts = urlsplit(url)
+            host = parts.hostname
+            options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
             timeout_s = float(options.pop("timeout_s", str(TIMEOUT_S)))
             db = int(parts.path.strip("/") or "0")
             port = parts.port or 6379
         except ValueError:
             timeout_s, db, port = -1.0, -1, 0
-        if timeout_s <= 0 or db < 0 or not parts.hostname or options:
+        if timeout_s <= 0 or db < 0 or not host or options:
             raise ConfigurationFault(
                 [f"write it as in {_EXAMPLE}, with ?timeout_s=0.05 if need be"],
                 what="the cache URL",
             )
         return cls(
-            parts.hostname,
+            host,
             port,
             db,
             unquote(parts.username) if parts.username else None,

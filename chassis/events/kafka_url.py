@@ -14,9 +14,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
@@ -123,7 +124,7 @@ class Cluster:
 
 def cluster_of(url: str) -> Cluster:
     """What `url` says; `ConfigurationFault` with every fault at once."""
-    parts = urlsplit(url)
+    parts = _split(url)
     login, _, brokers = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     faults = [
@@ -140,6 +141,18 @@ def cluster_of(url: str) -> Cluster:
     if faults:
         raise ConfigurationFault([*faults, f"for example {EXAMPLE}"], what="the log URL")
     return Cluster(brokers, parts.scheme == "kafkas", unquote(user), unquote(password), options)
+
+
+def _split(url: str) -> SplitResult:
+    """The URL's parts; a password that was not encoded would end up in them, and in messages."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if "@" not in parts.path + parts.query + parts.fragment:
+            return parts
+    raise ConfigurationFault(
+        ["percent-encode / ? # [ ] and @ in the user and the password", f"for example {EXAMPLE}"],
+        what="the log URL",
+    )
 
 
 def _options(query: str) -> tuple[Options, list[str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from chassis.errors import ConfigurationFault
 
@@ -37,7 +38,7 @@ class Address:
 
 def address_of(url: str) -> Address:
     """`ConfigurationFault` lists everything that is wrong with `url`, without its password."""
-    parts = urlsplit(url)
+    parts = _split(url)
     userinfo, _, netloc = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -64,6 +65,18 @@ def address_of(url: str) -> Address:
         timeout_s or 5.0,
         unquote(user),
         unquote(password),
+    )
+
+
+def _split(url: str) -> SplitResult:
+    """The URL's parts; a password that was not encoded would end up in them, and in messages."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if "@" not in parts.path + parts.query + parts.fragment:
+            return parts
+    raise ConfigurationFault(
+        ["percent-encode / ? # [ ] and @ in the user and the password", f"write {EXAMPLE}"],
+        what="the tables URL",
     )
 
 

@@ -138,6 +138,6 @@ def open_objects(
 
         return S3Objects(S3Place.parse(url, os.environ if environ is None else environ), clock)
     raise ConfigurationFault(
-        [f"{url!r}: unknown scheme; write file:///absolute/folder or s3://bucket"],
+        [f"unknown scheme {scheme!r}; write file:///absolute/folder or s3://bucket"],
         what="the objects URL",
     )

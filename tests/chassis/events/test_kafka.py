@@ -54,6 +54,22 @@ def test_a_url_says_where_and_how_and_never_shows_its_password() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "kafka://us:sec/ret@a:1",
+        "kafka://us:sec#ret@a:1",
+        "kafka://us:sec?ret@a:1",
+        "kafka://us:sec[ret@a:1",
+    ],
+)
+def test_a_password_that_was_not_encoded_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationFault, match="percent-encode") as caught:
+        open_log(url)
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "said"),
     [
         ("kafka://", "write host:port"),

@@ -177,3 +177,11 @@ def test_every_row_travels_once_and_with_rows_of_the_same_nodes_in_batches_that_
 def test_of_rows_with_one_key_in_one_write_the_last_stays() -> None:
     rows = [Packed(b"%d" % n, b"a", 1, n % 2) for n in range(5)]
     assert [row.fragment for row in last_of_each(rows)] == [b"4", b"3"]
+
+
+@pytest.mark.parametrize("password", ["sec/ret", "sec#ret", "sec?ret", "sec[ret"])
+def test_a_password_that_was_not_encoded_is_not_shown(password: str) -> None:
+    with pytest.raises(ConfigurationFault, match="percent-encode") as caught:
+        address_of(f"cassandra://us:{password}@a:1/keyspace")
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
