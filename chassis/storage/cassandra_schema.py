@@ -9,8 +9,8 @@ table has an identity that everybody computes alike: making it twice makes one.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from chassis.clock import Clock
@@ -36,10 +36,11 @@ async def prepare(link: Link, shapes: Sequence[Shape[Any]], clock: Clock) -> Non
     await link.learn()
     if not (await _planned(link, shapes)).changes:
         return
-    async with _lease(link, clock):
+    async with _lease(link, clock) as renew:
         for change in (await _planned(link, shapes)).changes:
             await link.run(change, timeout_s=CHANGE_S)
             await link.agree(CHANGE_S)
+            await renew()
 
 
 async def _planned(link: Link, shapes: Sequence[Shape[Any]]) -> Plan:
@@ -107,8 +108,9 @@ async def _make_keyspace(link: Link) -> None:
 
 
 @asynccontextmanager
-async def _lease(link: Link, clock: Clock) -> AsyncIterator[None]:
-    """Alone among all processes that change this keyspace; the lease ends by itself."""
+async def _lease(link: Link, clock: Clock) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Alone among all processes that change this keyspace; the lease ends by itself unless it is
+    renewed, which is due after each change: one takes half as long at most."""
     table = f"{quoted(link.address.keyspace)}.{quoted(_LEASES)}"
     identity = uuid.uuid5(uuid.NAMESPACE_URL, f"cassandra://{table}")
     await link.run(
@@ -127,11 +129,18 @@ async def _lease(link: Link, clock: Clock) -> AsyncIterator[None]:
         if clock.monotonic() > until:
             raise StoreUnavailable(f"{link.address}: another process keeps changing the schema")
         await clock.sleep(_LOOK_EVERY_S * (1 + clock.random()))
+    mine = f"WHERE name = 'schema' IF owner = '{owner}'"
+
+    async def renew() -> None:
+        again = f"UPDATE {table} USING TTL {LEASE_S} SET owner = '{owner}' {mine}"
+        if not (await link.run(again)).rows[0][0]:
+            raise StoreUnavailable(f"{link.address}: another process took over the schema")
+
     try:
-        yield
+        yield renew
     finally:
-        give = f"DELETE FROM {table} WHERE name = 'schema' IF owner = '{owner}'"
-        await link.run(give)
+        with suppress(StoreUnavailable):  # then it ends by itself
+            await link.run(f"DELETE FROM {table} {mine}")
 
 
 async def _taken(link: Link, take: str, owner: str) -> bool:
