@@ -173,6 +173,7 @@ class KafkaConsumer:
         self._lost |= polled.lost
         self._granted -= polled.lost
         self._granted |= polled.granted
+        self._moves = {**polled.unmoved, **self._moves}
         self._outside |= {p: at for p, at in polled.outside.items() if p not in self._stale}
         if self._stale:
             fresh = [r for r in polled.records if (r.topic, r.partition) not in self._stale]

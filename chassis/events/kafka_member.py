@@ -26,12 +26,14 @@ _SLICE = 200
 
 @dataclass(slots=True)
 class Polled:
-    """What one poll brought. `outside` has offsets that the log does not hold."""
+    """What one poll brought. `outside` has offsets that the log does not hold,
+    `unmoved` moves that could not be made."""
 
     records: list[Record] = field(default_factory=list)
     granted: set[Partition] = field(default_factory=set)
     lost: set[Partition] = field(default_factory=set)
     outside: dict[Partition, int] = field(default_factory=dict)
+    unmoved: dict[Partition, int] = field(default_factory=dict)
     faults: list[KafkaException] = field(default_factory=list)
     rebalances: int = 0
 
@@ -125,9 +127,14 @@ class Member:
             return
         self._stop(due.keys())
         self._started |= due.keys()
-        self._driver.incremental_assign(
-            [TopicPartition(self._prefix + topic, n, at) for (topic, n), at in due.items()]
-        )
+        try:
+            self._driver.incremental_assign(
+                [TopicPartition(self._prefix + topic, n, at) for (topic, n), at in due.items()]
+            )
+        except KafkaException:
+            self._started -= due.keys()
+            self._polled.unmoved = due
+            raise
 
     def _stop(self, partitions: Set[Partition]) -> None:
         stopped = self._started & partitions
