@@ -240,8 +240,8 @@ class RateLimit(Part, frozen=True):
     """
 
     per_s: Annotated[float, Meta(gt=0)]
-    burst: Annotated[int, Meta(ge=1)]
-    cost: Annotated[int, Meta(ge=1)] = 1
+    burst: Annotated[int, Meta(ge=1, le=1 << 31)]
+    cost: Annotated[int, Meta(ge=1, le=1 << 31)] = 1
     key: str = "client"
 
 
