@@ -10,9 +10,10 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -131,8 +132,8 @@ class Supervisor:
         )
         await self._serve_control(fleet_, stack)
         stack.push_async_callback(self._drain, fleet_)
-        await self._fill_catalogue(fleet_)
-        await self._deliver_leftovers(fleet_)
+        if not await self._unless_stopping(self._prepare(fleet_)):
+            return
         await fleet_.start()
         supervisor = self._itself(admin_port)
         Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
@@ -144,6 +145,23 @@ class Supervisor:
         home.write_state({**msgspec.to_builtins(where), "status": "ready"})
         ready(where)
         await self._stopping.wait()
+
+    async def _prepare(self, fleet_: Fleet) -> None:
+        await self._fill_catalogue(fleet_)
+        await self._deliver_leftovers(fleet_)
+
+    async def _unless_stopping(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether it came to its end before we were told to stop."""
+        tasks = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                await tasks[0]
+            return tasks[0].done()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
