@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -56,7 +57,25 @@ def _started(names: list[str], home: Path, say: Callable[[str], None]) -> Mappin
     say(f"servers: {', '.join(names)} (they stay when this ends: `stagedoor servers down`)")
     command = [sys.executable, "-m", "deploy.cli", "servers", "up", *names]
     environ = {**os.environ, "STAGEDOOR_HOME": str(home)}
-    done = subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode:
+    if _status(command, environ):
         raise StagedoorError("the servers could not be started: see above")
     return asyncio.run(Servers(home, default_cache(os.environ)).up(names))
+
+
+def _status(command: list[str], environ: Mapping[str, str]) -> int:
+    """Runs a command to its end; Ctrl-C and SIGTERM reach it once, and it has the time to undo
+    what it began before they end this process too."""
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as child:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        try:
+            return child.wait()
+        except (KeyboardInterrupt, SystemExit) as told:
+            child.send_signal(
+                signal.SIGINT if isinstance(told, KeyboardInterrupt) else signal.SIGTERM
+            )
+            child.wait()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
