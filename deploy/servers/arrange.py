@@ -44,7 +44,10 @@ def arrange(
     """How each will run. Nothing is written before everything has been found possible."""
     known = folders.state.read()
     taken = Taken.of(known.values())
-    faults: list[str] = []
+    faults = [
+        f"there is no server {name!r} to start with --auth: there are {', '.join(kinds)}"
+        for name in sorted(asked.auth - kinds.keys())
+    ]
     states: dict[str, ServerState] = {}
     for name, kind in kinds.items():
         state = known.get(name)
@@ -67,6 +70,8 @@ def arrange(
 def refused(kind: Server, state: ServerState | None, asked: Asked) -> list[str]:
     """What cannot be had of this server as it is, or was; each with what to do."""
     size = asked.sizes.get(kind.name)
+    if kind.name in asked.auth and not kind.takes_password:
+        return [f"{kind.name} has no password to ask for: leave out --auth {kind.name}"]
     if size is not None and not 1 <= size <= kind.most_instances:
         return [f"{kind.name} runs as 1 to {kind.most_instances} instances, not {size}"]
     if state is None:

@@ -27,6 +27,7 @@ class Cassandra(Server):
     ports = ("main", "storage", "storage_tls")
     memory = 1000 << 20
     most_instances = 3
+    takes_password = True
     own_addresses = True
     in_turn = True
     ready_s = 120.0

@@ -177,7 +177,10 @@ def environ(home: HomeOption = HOME, as_json: Json = False) -> None:
 
     from deploy.profiles import SERVERS, backing_of
 
-    needed = backing_of(_servers(home).running(SERVERS)).environ()
+    running = _servers(home).running(SERVERS)
+    needed = backing_of(running).environ()
+    if missing := [name for name in SERVERS if name not in running]:
+        typer.echo(f"not running, so their part stays embedded: {', '.join(missing)}", err=True)
     if as_json:
         _print_json(needed)
     for name, value in needed.items() if not as_json else ():

@@ -22,6 +22,7 @@ class Kafka(Server):
     ports = ("main", "controller")
     memory = 400 << 20
     most_instances = 3
+    takes_password = True
     ready_s = 60.0
 
     def fresh_secrets(self, clock: Clock, *, auth: bool) -> dict[str, str]:

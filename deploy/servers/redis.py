@@ -15,6 +15,7 @@ class Redis(Server):
     name = "redis"
     installation = DebianPackage("redis", "redis-server", "redis-server")
     memory = 30 << 20
+    takes_password = True
 
     def fresh_secrets(self, clock: Clock, *, auth: bool) -> dict[str, str]:
         return {"password": password(clock)} if auth else {}

@@ -75,6 +75,8 @@ class Server:
     """Whether each instance has a loopback address of its own, on equal ports."""
     in_turn: bool = False
     """Whether, the first time, an instance starts only when those before it answer."""
+    takes_password: bool = False
+    """Whether it can be told to want a password that it does not always want."""
     optional: bool = False
     """Whether `up` without names goes on without it."""
     ready_s: float = 30.0

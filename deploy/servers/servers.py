@@ -31,7 +31,7 @@ class Servers:
     """The servers in `home`/servers, installed in `cache`. They outlive this object."""
 
     def __init__(self, home: Path, cache: Path, clock: Clock = SYSTEM) -> None:
-        self._folders = Folders(home.absolute())
+        self._folders = Folders(home.resolve())
         self._cache = cache.absolute()
         self._clock = clock
 

@@ -63,15 +63,19 @@ class StateFile:
         """Only one command at a time starts or stops servers of a state directory."""
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(lock)
             yield
+        finally:
+            os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigurationFault(
                 [f"{self._folder}: another command is starting or stopping them: wait for it"],
                 what="the servers",
             ) from None
-        finally:
-            os.close(lock)
 
 
 def write_whole(file: Path, content: bytes, mode: int) -> None:

@@ -128,3 +128,12 @@ def test_every_unknown_name_is_said_at_once() -> None:
     with pytest.raises(ConfigurationFault) as failed:
         servers(["kafka", "mysql", "etcd"])
     assert len(failed.value.faults) == 2
+
+
+@pytest.mark.parametrize(("name", "secured"), [("redis", "reddis"), ("consul", "consul")])
+def test_a_password_that_nobody_would_ask_for_is_refused(
+    folders: Folders, name: str, secured: str
+) -> None:
+    with pytest.raises(ConfigurationFault, match=f"--auth.*{name}"):
+        decide(folders, name, auth=frozenset({secured}))
+    assert list(folders.root.iterdir()) == []

@@ -200,7 +200,8 @@ def test_a_shell_can_take_over_where_the_servers_are(home: Path, redis: real.Rea
     told = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
     assert told == redis.url
     redis.kill()
-    assert json.loads(stagedoor(home, "servers", "environ", "--json").stdout) == {}
+    done = stagedoor(home, "servers", "environ", "--json")
+    assert json.loads(done.stdout) == {} and "stays embedded" in done.stderr
 
 
 @pytest.mark.slow
@@ -274,6 +275,7 @@ async def test_three_run_together_and_one_of_them_can_die(
 ) -> None:
     real.require(name)
     if memory_fault({name: 3 * kinds([name])[name].memory}, available_memory()):
+        assert os.environ.get("CI") != "true", "not enough memory for three"
         pytest.skip("not enough memory for three")
     running = (await servers.up([name], sizes={name: 3}))[name]
     assert [one.name for one in running.processes] == [f"{name}-{n}" for n in (1, 2, 3)]

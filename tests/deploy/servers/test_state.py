@@ -42,3 +42,8 @@ def test_two_commands_at_once_are_one_too_many(tmp_path: Path) -> None:
         pass
     with StateFile(tmp_path).only_one():
         pass
+
+
+def test_what_fails_under_the_lock_is_not_taken_for_another_command(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), StateFile(tmp_path).only_one():
+        raise BlockingIOError("no more processes")
