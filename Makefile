@@ -49,7 +49,7 @@ bench: $(VENV)/.dev  ## measure beside peers and write bench/results.md (BENCH=g
 clean-data:  ## remove the state directory
 	@test ! -e "$(STAGEDOOR_HOME)" || test -e "$(STAGEDOOR_HOME)/run/lock" || test -e "$(STAGEDOOR_HOME)/servers/lock" || { echo "$(STAGEDOOR_HOME) is no state directory of Stagedoor: nothing was removed" >&2; exit 1; }
 	@test ! -e "$(STAGEDOOR_HOME)/run/lock" || $(PYTHON) -c 'import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$(STAGEDOOR_HOME)/run/lock" 2>/dev/null || { echo "a system is running in $(STAGEDOOR_HOME): stop it first" >&2; exit 1; }
-	@! grep -qszxF "STAGEDOOR_SERVERS_HOME=$(abspath $(STAGEDOOR_HOME))" /proc/[0-9]*/environ || { echo "servers are running in $(STAGEDOOR_HOME): stop them first with stagedoor servers down" >&2; exit 1; }
+	@! grep -qszxF "STAGEDOOR_SERVERS_HOME=$(realpath $(STAGEDOOR_HOME))" /proc/[0-9]*/environ || { echo "servers are running in $(STAGEDOOR_HOME): stop them first with stagedoor servers down" >&2; exit 1; }
 	rm -rf -- "$(STAGEDOOR_HOME)"
 
 format: $(VENV)/.dev  ## format the code
