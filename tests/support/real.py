@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from chassis.clock import SYSTEM
+from chassis.errors import ConfigurationFault
 from deploy.servers import NotInstalled, Running, Servers, default_cache, make_bucket
 
 T = TypeVar("T")
@@ -97,7 +99,7 @@ class RealServer:
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""
-        _run(self._servers.kill(self.name))
+        assert _run(self._servers.kill(self.name)), f"{self.name} was not running"
 
 
 @cache
@@ -133,7 +135,8 @@ def _servers() -> Servers:
     temporary = Path(tempfile.gettempdir())
     for left in temporary.glob(f"{_PREFIX}*"):
         if not Path(f"/proc/{left.name.split('-')[2]}").exists():
-            _run(_closed(left))
+            with suppress(ConfigurationFault):  # another session is at it
+                _run(_closed(left))
     home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     atexit.register(_close, home)
     return Servers(home, default_cache(os.environ), SYSTEM)
