@@ -27,12 +27,14 @@ def place(kind: Server, count: int, main: int | None, taken: Taken, clock: Clock
     """A server that was never here. `main` is the first instance's port for clients; 0 or None:
     any free one. Further instances of one address take the ports after it that are free."""
     addresses = _addresses(kind, count)
-    together = {use: ports.any_free(addresses, clock, taken) for use in kind.ports}
+    if main:
+        taken.add(main)
+    together = _fresh(kind, addresses, taken, clock)
     instances = []
     for number, address in enumerate(addresses, 1):
         chosen = dict(together)
         if number > 1 and not kind.own_addresses:
-            chosen = {use: ports.any_free([address], clock, taken) for use in kind.ports}
+            chosen = _fresh(kind, [address], taken, clock)
             if main:
                 chosen["main"] = main + number - 1
         elif main:
@@ -40,6 +42,15 @@ def place(kind: Server, count: int, main: int | None, taken: Taken, clock: Clock
         taken.update(chosen.values())
         instances.append(InstanceState(_name(kind, number, count), address, chosen))
     return ServerState(instances)
+
+
+def _fresh(kind: Server, addresses: list[str], taken: Taken, clock: Clock) -> dict[str, int]:
+    """A free port for each use, no two of them the same."""
+    chosen = {}
+    for use in kind.ports:
+        chosen[use] = ports.any_free(addresses, clock, taken)
+        taken.add(chosen[use])
+    return chosen
 
 
 def moved(kind: Server, state: ServerState, main: int, taken: Taken, clock: Clock) -> ServerState:

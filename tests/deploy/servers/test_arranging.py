@@ -16,6 +16,7 @@ from deploy.servers.arrange import Arrangement, Asked, arrange, refused
 from deploy.servers.folders import Folders
 from deploy.servers.installed import Installed
 from deploy.servers.kinds import NAMES, servers
+from deploy.servers.placement import Taken, place
 from deploy.servers.processes import Identity
 from deploy.servers.room import available_memory, disk_fault, memory_fault
 from deploy.servers.state import InstanceState, ServerState
@@ -137,3 +138,20 @@ def test_a_password_that_nobody_would_ask_for_is_refused(
     with pytest.raises(ConfigurationFault, match=f"--auth.*{name}"):
         decide(folders, name, auth=frozenset({secured}))
     assert list(folders.root.iterdir()) == []
+
+
+class Stuttering(ManualClock):
+    """Draws every number many times over."""
+
+    drawn = 0
+
+    def random(self) -> float:
+        self.drawn += 1
+        return self.drawn // 40 / 100
+
+
+def test_a_server_draws_no_port_twice() -> None:
+    kind = servers(["consul"])["consul"]
+    state = place(kind, 1, None, Taken(), Stuttering())
+    listed = [*state.instances[0].ports.values()]
+    assert len(listed) == len(set(listed)) == len(kind.ports)
