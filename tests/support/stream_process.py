@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from chassis.clock import SYSTEM
+from chassis.errors import Fenced, StoreUnavailable
 from stream_pipeline.app import CONSUMED
 from tests.support.streams import Member
 
@@ -37,7 +38,12 @@ async def run(home: Path, step: int, times: int, log_url: str = "") -> None:
     member = Member(home, SYSTEM, after=after, session_s=SESSION_S, log_url=log_url)  # type: ignore[arg-type]
     await member.open()
     while not await caught_up(member):
-        if not await member.turn(15):
+        try:
+            taken = await member.turn(15)
+        except (Fenced, StoreUnavailable):  # as the pipeline's own loop does
+            await member.restart()
+            continue
+        if not taken:
             await asyncio.sleep(0.02)
     await member.close()
 

@@ -107,6 +107,10 @@ class Member:
                 await group.finish()
         return taken
 
+    async def restart(self) -> None:
+        for group in (self.state, self.archiving):
+            await group.restart()
+
     async def drain(self, limit: int = 10) -> None:
         """Until nothing is left to take, then one checkpoint of everything."""
         while await self.turn(limit):
