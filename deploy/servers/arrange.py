@@ -74,6 +74,9 @@ def refused(kind: Server, state: ServerState | None, asked: Asked) -> list[str]:
         return [f"{kind.name} has no password to ask for: leave out --auth {kind.name}"]
     if size is not None and not 1 <= size <= kind.most_instances:
         return [f"{kind.name} runs as 1 to {kind.most_instances} instances, not {size}"]
+    last = asked.ports.get(kind.name, 0) + (size or 1) - 1
+    if last > 65535 and not kind.own_addresses:
+        return [f"{kind.name}: {size} instances from that port on would need port {last}"]
     if state is None:
         return []
     faults = []

@@ -120,7 +120,7 @@ def down(names: Names = None, home: HomeOption = HOME, as_json: Json = False) ->
 @app.command()
 def logs(
     name: Name,
-    lines: Annotated[int, typer.Option(help="How many of the last lines.")] = 100,
+    lines: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     home: HomeOption = HOME,
     as_json: Json = False,

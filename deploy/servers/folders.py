@@ -50,6 +50,14 @@ class Folders:
             return msgspec.json.decode(self._secrets(server).read_bytes(), type=dict[str, str])
         except FileNotFoundError:
             return {}
+        except (OSError, msgspec.MsgspecError) as fault:
+            raise ConfigurationFault(
+                [
+                    f"{self._secrets(server)}: {fault}: bring it back, or remove"
+                    f" {self.root / server}, and the server starts anew with neither data nor keys"
+                ],
+                what=f"the secrets of {server}",
+            ) from None
 
     def keep_secrets(self, server: str, secrets: dict[str, str]) -> None:
         (self.root / server).mkdir(exist_ok=True, mode=0o700)

@@ -87,7 +87,10 @@ async def install_once(
 
 @contextmanager
 def _turn(folder: Path) -> Iterator[Callable[[], bool]]:
-    lock = os.open(folder.with_name(folder.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        lock = os.open(folder.with_name(folder.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o640)
+    except OSError as fault:
+        raise _unwritable(fault) from None
 
     def take() -> bool:
         try:
@@ -106,7 +109,10 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise InstallFailed(
-            f"{fault.filename}: {fault.strerror}: set STAGEDOOR_SERVERS to a folder that can be"
-            " written"
-        ) from None
+        raise _unwritable(fault) from None
+
+
+def _unwritable(fault: OSError) -> InstallFailed:
+    return InstallFailed(
+        f"{fault.filename}: {fault.strerror}: set STAGEDOOR_SERVERS to a folder that can be written"
+    )

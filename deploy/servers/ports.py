@@ -16,13 +16,16 @@ _TRIES = 200
 
 def parse(pairs: Iterable[str], names: Iterable[str]) -> dict[str, int]:
     """`kafka=19092` -> {"kafka": 19092}; 0 means any free one. All faults at once."""
-    known, ports, faults = set(names), {}, []
+    known, faults = set(names), list[str]()
+    ports: dict[str, int] = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
         if name not in known or not (number.isascii() and number.isdigit()):
             faults.append(f"{pair!r}: write NAME=PORT, such as kafka=19092")
         elif int(number) > 65535:
             faults.append(f"{pair!r}: a port is at most 65535")
+        elif int(number) and int(number) in ports.values():
+            faults.append(f"{pair!r}: another server has that port already")
         else:
             ports[name] = int(number)
     if faults:

@@ -61,7 +61,13 @@ class StateFile:
     @contextmanager
     def only_one(self) -> Iterator[None]:
         """Only one command at a time starts or stops servers of a state directory."""
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as fault:
+            raise ConfigurationFault(
+                [f"{fault.filename}: {fault.strerror}: make it a file that can be written"],
+                what="the servers",
+            ) from None
         try:
             self._take(lock)
             yield

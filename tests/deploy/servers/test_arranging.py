@@ -140,6 +140,18 @@ def test_a_password_that_nobody_would_ask_for_is_refused(
     assert list(folders.root.iterdir()) == []
 
 
+def test_a_port_from_which_not_all_can_count_up_is_refused(folders: Folders) -> None:
+    with pytest.raises(ConfigurationFault, match="would need port 65537"):
+        decide(folders, "kafka", ports={"kafka": 65535}, sizes={"kafka": 3})
+
+
+def test_damaged_secrets_are_named_with_what_to_do(folders: Folders) -> None:
+    decide(folders, "s3")
+    (folders.root / "s3" / "secrets.json").write_text("{")
+    with pytest.raises(ConfigurationFault, match=r"secrets\.json.*bring it back"):
+        decide(folders, "s3")
+
+
 class Stuttering(ManualClock):
     """Draws every number many times over."""
 

@@ -173,6 +173,9 @@ async def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, jars: Mave
     (tmp_path / "file").touch()
     with pytest.raises(StagedoorError, match="set STAGEDOOR_SERVERS to a folder"):
         await install_once(tmp_path / "file" / "a", SYSTEM, 0, lambda part: asyncio.sleep(0))
+    (tmp_path / "b.lock").mkdir()
+    with pytest.raises(StagedoorError, match=r"b\.lock: .*set STAGEDOOR_SERVERS to a folder"):
+        await install_once(tmp_path / "b", SYSTEM, 0, lambda part: asyncio.sleep(0))
 
 
 @pytest.mark.usefixtures("bare_path")

@@ -22,6 +22,12 @@ def test_every_bad_port_is_said_at_once() -> None:
     assert len(refused.value.faults) == 5
 
 
+def test_two_servers_are_not_given_one_port() -> None:
+    with pytest.raises(ConfigurationFault, match="another server has that port"):
+        ports.parse(["kafka=20000", "redis=20000"], ["kafka", "redis"])
+    assert ports.parse(["kafka=0", "redis=0"], ["kafka", "redis"]) == {"kafka": 0, "redis": 0}
+
+
 def test_a_port_that_somebody_listens_on_is_not_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]

@@ -44,6 +44,13 @@ def test_two_commands_at_once_are_one_too_many(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    held = StateFile(tmp_path).only_one()
+    with pytest.raises(ConfigurationFault, match="lock: Is a directory"), held:
+        pass
+
+
 def test_what_fails_under_the_lock_is_not_taken_for_another_command(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError), StateFile(tmp_path).only_one():
         raise BlockingIOError("no more processes")
