@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from chassis.clock import Clock
-from chassis.disk.files import sync_folder
+from chassis.disk.files import replace_file
 from chassis.errors import ConfigurationFault
 from chassis.identity import Keyring
 
@@ -105,22 +105,10 @@ class Home:
             Keyring.load(self.keyring_file)
             self.keyring_file.chmod(0o600)
             return
-        self.write(self.keyring_file, msgspec.json.encode(Keyring.fresh(clock)), mode=0o600)
-
-    def write(self, file: Path, content: bytes, *, mode: int = 0o640) -> None:
-        """Replaces `file` whole and durably, or leaves it as it was."""
-        part = file.with_name(file.name + ".part")
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.rename(file)
-        sync_folder(file.parent)
+        replace_file(self.keyring_file, msgspec.json.encode(Keyring.fresh(clock)), mode=0o600)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
-        self.write(self.state_file, json.dumps(state, indent=2).encode())
+        replace_file(self.state_file, json.dumps(state, indent=2).encode())
 
     def read_state(self) -> dict[str, Any] | None:
         """What the running system says of itself; None when there is none."""

@@ -22,6 +22,7 @@ from chassis.clock import Clock
 from chassis.discovery import Instance
 from chassis.discovery.directory import Directory
 from chassis.discovery.embedded import RegistryServer
+from chassis.disk.files import replace_file
 from chassis.errors import ConfigurationFault, StagedoorError
 from chassis.http.admin import AdminPort
 from chassis.http.client import Client
@@ -119,7 +120,7 @@ class Supervisor:
         stack.callback(telemetry.close)
         admin_port = await self._serve_admin(stack, telemetry)
         registry_url = settings.backing.registry or await self._serve_registry(stack)
-        home.write(home.root / FILE, msgspec.json.encode(settings.backing), mode=0o600)
+        replace_file(home.root / FILE, msgspec.json.encode(settings.backing), mode=0o600)
         directory = self._directory(registry_url, stack)
         fleet_ = Fleet(
             self._specs,
@@ -136,7 +137,7 @@ class Supervisor:
             return
         await fleet_.start()
         supervisor = self._itself(admin_port)
-        Targets(directory, SERVICES, home.root / "prometheus", home.write, [supervisor]).start()
+        Targets(directory, SERVICES, home.root / "prometheus", replace_file, [supervisor]).start()
         where = self._where(registry_url, admin_port)
         home.write_state({**msgspec.to_builtins(where), "status": "starting"})
         if not await self._until_ready(directory, fleet_):
@@ -223,7 +224,7 @@ class Supervisor:
         """The live rules document: the user's own copy, made at the first start."""
         rules = self._home.root / "rules.yaml"
         if not rules.exists():
-            self._home.write(rules, RULES.read_bytes())
+            replace_file(rules, RULES.read_bytes())
         return rules
 
     def _itself(self, admin_port: int) -> Instance:

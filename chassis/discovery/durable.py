@@ -7,14 +7,13 @@ comparison and the write that follows from it.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 
-from chassis.disk.files import sync_folder
+from chassis.disk.files import PART, replace_file, sync_folder
 from chassis.errors import StoreUnavailable
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -35,7 +34,7 @@ class Folder(Generic[R]):
             return []
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            for draft in directory.glob("*.tmp"):
+            for draft in directory.glob(f"*{PART}"):
                 draft.unlink()
             return [self._decoded(file) for file in directory.glob(f"*{self._suffix}")]
         except OSError as fault:
@@ -43,20 +42,8 @@ class Folder(Generic[R]):
 
     def write(self, name: str, record: R) -> None:
         """Durable when it returns; raises OSError with the old record still in place."""
-        if self._directory is None:
-            return
-        final = self._file(self._directory, name)
-        draft = final.with_suffix(".tmp")
-        try:
-            with draft.open("wb") as out:
-                out.write(msgspec.msgpack.encode(record))
-                out.flush()
-                os.fsync(out.fileno())
-            draft.replace(final)
-            sync_folder(self._directory)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        if self._directory is not None:
+            replace_file(self._file(self._directory, name), msgspec.msgpack.encode(record))
 
     def remove(self, names: Iterable[str]) -> None:
         """Durable when it returns. Raises OSError."""

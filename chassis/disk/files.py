@@ -1,4 +1,4 @@
-"""Files that survive: folder fsync, whole-folder locks, and disk faults in plain words."""
+"""Files that survive: replaced whole, fsynced, locked, and disk faults in plain words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from chassis.errors import ConfigurationFault, StoreUnavailable
+
+PART = ".part"
+"""Behind the name of a file that is being written."""
 
 _WHAT_TO_DO = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -52,6 +55,24 @@ def make_folder(folder: Path) -> None:
             sync_folder(path.parent)
     except OSError as fault:
         raise unavailable(fault, folder) from fault
+
+
+def replace_file(file: Path, content: bytes, *, mode: int = 0o640) -> None:
+    """Replaces `file` whole and durably, or leaves it as it was; one writer at a time. What a
+    crash left of an earlier try is neither believed nor in the way. Raises OSError."""
+    part = file.with_name(file.name + PART)
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
 
 
 def sync_folder(folder: Path) -> None:

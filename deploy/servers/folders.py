@@ -8,13 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from chassis.disk.files import replace_file
 from chassis.errors import ConfigurationFault
 from deploy.servers import processes
 from deploy.servers.installed import Installed
 from deploy.servers.placement import instances_of
 from deploy.servers.running import Process
 from deploy.servers.server import Instance, Setup
-from deploy.servers.state import InstanceState, ServerState, StateFile, write_whole
+from deploy.servers.state import InstanceState, ServerState, StateFile
 
 
 class Folders:
@@ -61,7 +62,7 @@ class Folders:
 
     def keep_secrets(self, server: str, secrets: dict[str, str]) -> None:
         (self.root / server).mkdir(exist_ok=True, mode=0o700)
-        write_whole(self._secrets(server), msgspec.json.encode(secrets), 0o600)
+        replace_file(self._secrets(server), msgspec.json.encode(secrets), mode=0o600)
 
     def setup(self, server: str, state: ServerState, installed: Installed) -> Setup:
         instances = instances_of(state, self.root / server)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from chassis.disk.files import sync_folder
+from chassis.disk.files import replace_file
 from chassis.errors import ConfigurationFault
 from deploy.servers.processes import NOBODY, Identity
 
@@ -56,7 +56,7 @@ class StateFile:
 
     def write(self, name: str, state: ServerState) -> None:
         content = msgspec.json.format(msgspec.json.encode({**self.read(), name: state}))
-        write_whole(self._file, content, 0o640)
+        replace_file(self._file, content)
 
     @contextmanager
     def only_one(self) -> Iterator[None]:
@@ -82,16 +82,3 @@ class StateFile:
                 [f"{self._folder}: another command is starting or stopping them: wait for it"],
                 what="the servers",
             ) from None
-
-
-def write_whole(file: Path, content: bytes, mode: int) -> None:
-    """Replaces `file` whole and durably, or leaves it as it was."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-    sync_folder(file.parent)

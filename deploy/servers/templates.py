@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from deploy.servers.state import write_whole
+from chassis.disk.files import replace_file
 
 DATA = Path(__file__).parent / "data"
 
@@ -18,4 +18,4 @@ def fill(template: str, **values: object) -> str:
 
 def write(file: Path, text: str) -> None:
     """Only its owner may read it: it may hold a password."""
-    write_whole(file, text.encode(), 0o600)
+    replace_file(file, text.encode(), mode=0o600)

@@ -188,16 +188,6 @@ def test_a_crash_before_the_rename_leaves_no_half_keyring(home: Home) -> None:
 # --- files
 
 
-def test_a_file_that_cannot_be_replaced_stays_as_it_was(home: Home) -> None:
-    home.prepare(CLOCK)
-    file = home.root / "prometheus" / "targets.json"
-    home.write(file, b"old")
-    (file.parent / "targets.json.part").mkdir()
-    with pytest.raises(OSError, match=r"targets\.json\.part"):
-        home.write(file, b"new")
-    assert file.read_bytes() == b"old"
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
 def test_a_state_that_cannot_be_read_is_none(home: Home, content: bytes) -> None:
     home.prepare(CLOCK)

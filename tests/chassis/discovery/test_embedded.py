@@ -263,7 +263,7 @@ async def test_keys_survive_a_restart_with_their_indexes(tmp_path, clock):
 
 
 def test_a_draft_left_by_a_crash_is_forgotten(tmp_path, clock):
-    (tmp_path / "0.tmp").write_bytes(b"half a k")
+    (tmp_path / "0.key.part").write_bytes(b"half a k")
     RegistryServer(clock, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

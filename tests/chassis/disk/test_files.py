@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chassis.disk.files import FolderLock, make_folder, path_of, unavailable
+from chassis.disk.files import FolderLock, make_folder, path_of, replace_file, unavailable
 from chassis.errors import ConfigurationFault, StoreUnavailable
+from tests.support.disks import file_size_limit
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG])
@@ -26,6 +27,32 @@ def test_folders_are_made_with_their_parents_and_again(tmp_path: Path) -> None:
     make_folder(folder)
     make_folder(folder)
     assert folder.is_dir()
+
+
+def test_a_file_is_replaced_whole_whatever_a_crash_has_left(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    replace_file(file, b"old")
+    (tmp_path / "keys.json.part").write_bytes(b"ha")
+    replace_file(file, b"new", mode=0o600)
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"new", 0o600)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "targets.json"
+    replace_file(file, b"old")
+    (tmp_path / "targets.json.part").mkdir()
+    with pytest.raises(OSError, match=r"targets\.json\.part"):
+        replace_file(file, b"new")
+    assert file.read_bytes() == b"old"
+
+
+def test_nothing_is_left_of_a_file_that_the_disk_does_not_take(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    replace_file(file, b"old")
+    with file_size_limit(100), pytest.raises(OSError, match="too large"):
+        replace_file(file, b"x" * 1000)
+    assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
 
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
