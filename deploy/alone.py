@@ -6,7 +6,6 @@ Everything comes from `STAGEDOOR_…` in the environment. `prepare` is what the 
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
 
@@ -16,7 +15,7 @@ from chassis import config
 from chassis.clock import Clock
 from chassis.errors import ConfigurationFault
 from chassis.service import ProcessSettings
-from chassis.service import run as run_service
+from deploy import processes
 from deploy.catalogue import fill_when_empty
 from deploy.home import Home
 from deploy.processes import SERVICES, ProcessSpec, fleet
@@ -37,11 +36,7 @@ def run(name: str) -> None:
     spec = _spec(name)
     for variable, value in spec.environ.items():
         os.environ.setdefault(variable, value)
-    module = importlib.import_module(spec.module)
-    if hasattr(module, "run_process"):
-        module.run_process(os.environ)
-    else:
-        run_service(name, module.build, os.environ)
+    processes.run(spec.module, name)
 
 
 async def prepare(environ: Mapping[str, str], clock: Clock, say: Callable[[str], None]) -> Prepared:

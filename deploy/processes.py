@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,6 +65,18 @@ def fleet(instances: Mapping[str, int]) -> list[ProcessSpec]:
         for service in SERVICES
         for number in range(1, counts.get(service, 1) + 1)
     ]
+
+
+def run(module: str, name: str) -> None:
+    """This process becomes `name`, set by its environment: what `module` does with a process of its
+    own, or the service that it builds. Returns when that has drained."""
+    found = importlib.import_module(module)
+    if hasattr(found, "run_process"):
+        found.run_process(os.environ)
+        return
+    from chassis.service import run as run_service
+
+    run_service(name, found.build, os.environ)
 
 
 def _module(service: str) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chassis.clock import SYSTEM
-from deploy.processes import fleet
+from deploy.processes import fleet, run
 from deploy.rehearsal import rehearse
 
 PRELOADED = (
@@ -198,7 +198,7 @@ def _child(zygote: int, order: Mapping[str, Any]) -> NoReturn:
     def work() -> None:
         _detach(Path(order["output"]))
         os.environ.update(order["environ"])
-        _run(importlib.import_module(order["module"]), order["name"])
+        run(order["module"], order["name"])
 
     _exit_with(zygote, work)
 
@@ -223,15 +223,6 @@ def _status_of(zygote: int, work: Callable[[], None]) -> int:
     except BaseException as fault:
         return _report(fault)
     return 0
-
-
-def _run(module: Any, name: str) -> None:
-    from chassis.service import run
-
-    if hasattr(module, "run_process"):
-        module.run_process(os.environ)
-    else:
-        run(name, module.build, os.environ)
 
 
 def _detach(output: Path) -> None:
