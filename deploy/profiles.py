@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -49,7 +48,7 @@ def backing_of(running: Mapping[str, Running]) -> Backing:
 
 
 def _started(names: list[str], home: Path, say: Callable[[str], None]) -> Mapping[str, Running]:
-    """In a process of its own, as whoever is going to fork must have started no thread."""
+    """Started in a process of its own, as whoever is going to fork must have started no thread."""
     if not names:
         return {}
     from deploy.servers import Servers, default_cache
@@ -59,7 +58,7 @@ def _started(names: list[str], home: Path, say: Callable[[str], None]) -> Mappin
     environ = {**os.environ, "STAGEDOOR_HOME": str(home)}
     if _status(command, environ):
         raise StagedoorError("the servers could not be started: see above")
-    return asyncio.run(Servers(home, default_cache(os.environ)).up(names))
+    return Servers(home, default_cache(os.environ)).running(names)
 
 
 def _status(command: list[str], environ: Mapping[str, str]) -> int:

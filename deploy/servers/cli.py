@@ -177,7 +177,7 @@ def environ(home: HomeOption = HOME, as_json: Json = False) -> None:
 
     from deploy.profiles import SERVERS, backing_of
 
-    running = _servers(home).running(SERVERS)
+    running = _servers(home).those_running(SERVERS)
     needed = backing_of(running).environ()
     if missing := [name for name in SERVERS if name not in running]:
         typer.echo(f"not running, so their part stays embedded: {', '.join(missing)}", err=True)

@@ -101,6 +101,17 @@ class Servers:
             return {one.kind.name: self._running(one.kind, one.setup) for one in arranged}
 
     def running(self, names: Iterable[str] = NAMES) -> dict[str, Running]:
+        """What runs, answering or not; `NotFound` when one of them does not, or not whole."""
+        wanted = servers(names)
+        found = self.those_running(wanted)
+        if missing := [name for name in wanted if name not in found]:
+            raise NotFound(
+                f"not running in {self._folders.home}: {', '.join(missing)}: start what is missing"
+                f" with `stagedoor servers up {' '.join(missing)}`"
+            )
+        return found
+
+    def those_running(self, names: Iterable[str] = NAMES) -> dict[str, Running]:
         """Those whose instances all run, answering or not."""
         states, found = self._folders.state.read(), {}
         for name, kind in servers(names).items():

@@ -84,6 +84,17 @@ async def test_a_killed_one_is_down_and_comes_back_on_its_port(
     assert again.url == url and again.pid != pid
 
 
+def test_what_runs_is_read_and_what_does_not_is_said(
+    redis: real.RealServer, servers: Servers
+) -> None:
+    assert servers.running(["redis"])["redis"].url == redis.url
+    with pytest.raises(NotFound, match=r"not running in .*: consul, s3: .*servers up consul s3"):
+        servers.running(["s3", "redis", "consul"])
+    redis.kill()
+    with pytest.raises(NotFound, match=r"not running in .*: redis"):
+        servers.running(["redis"])
+
+
 @pytest.mark.slow
 async def test_one_that_hangs_is_not_ready(redis: real.RealServer, servers: Servers) -> None:
     os.kill(redis.pid, signal.SIGSTOP)
