@@ -161,11 +161,47 @@ def test_nothing_acknowledged_is_kept_in_a_container_alone(services):
 
 
 def test_cassandra_and_redis_write_before_they_acknowledge(services):
-    assert "commitlog_sync: batch" in services["cassandra"]["command"][0]
+    assert "set_to commitlog_sync batch\n" in services["cassandra"]["command"][0]
     flags: Mapping[str, str] = dict(
         zip(services["redis"]["command"][1::2], services["redis"]["command"][2::2], strict=True)
     )
     assert (flags["--appendonly"], flags["--appendfsync"]) == ("yes", "always")
+
+
+CASSANDRAS_OWN = """\
+# batch_size_warn_threshold: 1KiB
+commitlog_sync: periodic
+commitlog_sync_period: 10000ms
+batch_size_warn_threshold: 5KiB
+unlogged_batch_across_partitions_warn_threshold: 10
+"""
+
+
+def change_cassandras(services, file):
+    """Runs what its container runs before Cassandra itself, on another file."""
+    lines = services["cassandra"]["command"][0].replace("$$", "$").splitlines()
+    script = "\n".join(lines[:-1]).replace("/etc/cassandra/cassandra.yaml", str(file))
+    assert lines[-1].startswith("exec ")
+    shell = [*services["cassandra"]["entrypoint"], script]
+    return subprocess.run(shell, capture_output=True, check=False)
+
+
+def test_cassandra_is_set_as_the_launcher_sets_it(services, tmp_path):
+    file = tmp_path / "cassandra.yaml"
+    file.write_text(CASSANDRAS_OWN, encoding="utf-8")
+    change_cassandras(services, file).check_returncode()
+    told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    ours = (ROOT / "deploy/servers/data/cassandra/cassandra.yaml").read_text(encoding="utf-8")
+    launchers = yaml.safe_load(ours)
+    names = ("commitlog_sync", *(name for name in launchers if "batch" in name))
+    assert told == {name: launchers[name] for name in names} and len(names) == 3
+
+
+@pytest.mark.parametrize("name", ["batch_size_warn_threshold", "commitlog_sync"])
+def test_a_cassandra_that_knows_no_such_setting_does_not_start(services, tmp_path, name):
+    file = tmp_path / "cassandra.yaml"
+    file.write_text(CASSANDRAS_OWN.replace(f"\n{name}:", "\nother:"), encoding="utf-8")
+    assert change_cassandras(services, file).returncode == 1
 
 
 def test_kafka_is_set_as_the_launcher_sets_it(services):
