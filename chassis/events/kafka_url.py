@@ -14,16 +14,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from chassis.errors import ConfigurationFault
+from chassis.urls import ENCODE, parts_of
 
 EXAMPLE = "kafka://127.0.0.1:9092"
+_WHAT = "the log URL"
 _MILLIS = 1000
 _SOCKET_S = 10.0
 _BEATS_A_SESSION = 12
@@ -124,7 +125,7 @@ class Cluster:
 
 def cluster_of(url: str) -> Cluster:
     """What `url` says; `ConfigurationFault` with every fault at once."""
-    parts = _split(url)
+    parts = parts_of(url, ENCODE, f"for example {EXAMPLE}", what=_WHAT)
     login, _, brokers = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     faults = [
@@ -139,20 +140,8 @@ def cluster_of(url: str) -> Cluster:
     if options.ca and parts.scheme != "kafkas":
         faults.append("ca: needs kafkas://")
     if faults:
-        raise ConfigurationFault([*faults, f"for example {EXAMPLE}"], what="the log URL")
+        raise ConfigurationFault([*faults, f"for example {EXAMPLE}"], what=_WHAT)
     return Cluster(brokers, parts.scheme == "kafkas", unquote(user), unquote(password), options)
-
-
-def _split(url: str) -> SplitResult:
-    """The URL's parts; a password that was not encoded would end up in them, and in messages."""
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        if "@" not in parts.path + parts.query + parts.fragment:
-            return parts
-    raise ConfigurationFault(
-        ["percent-encode / ? # [ ] and @ in the user and the password", f"for example {EXAMPLE}"],
-        what="the log URL",
-    )
 
 
 def _options(query: str) -> tuple[Options, list[str]]:

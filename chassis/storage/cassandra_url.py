@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from chassis.errors import ConfigurationFault
+from chassis.urls import ENCODE, parts_of
 
 EXAMPLE = "cassandra://host:9042[,host:9042]/keyspace[?dc=datacenter1&replication=3]"
+_WHAT = "the tables URL"
 _KEYSPACE = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
 _DC = re.compile(r"[A-Za-z0-9_.-]{1,48}\Z")
 _PORT = 9042
@@ -38,7 +39,7 @@ class Address:
 
 def address_of(url: str) -> Address:
     """`ConfigurationFault` lists everything that is wrong with `url`, without its password."""
-    parts = _split(url)
+    parts = parts_of(url, ENCODE, f"write {EXAMPLE}", what=_WHAT)
     userinfo, _, netloc = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -56,7 +57,7 @@ def address_of(url: str) -> Address:
     if parts.fragment:
         faults.append("it ends in a fragment (#…)")
     if faults:
-        raise ConfigurationFault([*faults, f"write {EXAMPLE}"], what="the tables URL")
+        raise ConfigurationFault([*faults, f"write {EXAMPLE}"], what=_WHAT)
     return Address(
         hosts,
         keyspace,
@@ -65,18 +66,6 @@ def address_of(url: str) -> Address:
         timeout_s or 5.0,
         unquote(user),
         unquote(password),
-    )
-
-
-def _split(url: str) -> SplitResult:
-    """The URL's parts; a password that was not encoded would end up in them, and in messages."""
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        if "@" not in parts.path + parts.query + parts.fragment:
-            return parts
-    raise ConfigurationFault(
-        ["percent-encode / ? # [ ] and @ in the user and the password", f"write {EXAMPLE}"],
-        what="the tables URL",
     )
 
 
