@@ -11,7 +11,7 @@ import math
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
@@ -22,12 +22,15 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from chassis.cache.cache import check, check_quota
 from chassis.cache.quota import Grant, Quota
 from chassis.errors import ConfigurationFault, StagedoorError, StoreUnavailable
+from chassis.urls import ENCODE, parts_of
 
 T = TypeVar("T")
 
 TIMEOUT_S = 0.05
 CONNECTIONS = 16
+_WHAT = "the cache URL"
 _EXAMPLE = "redis://:password@127.0.0.1:6379/0"
+_WRITE = f"write it as in {_EXAMPLE}, with ?timeout_s=0.05 if need be"
 _VALUE = "stagedoor:v:"
 _QUOTA = "stagedoor:q:"
 _LEASE = """
@@ -68,9 +71,9 @@ class RedisPlace(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, url: str) -> RedisPlace:
         """`ConfigurationFault` shows how to write one, and nothing of the password."""
+        parts = parts_of(url, ENCODE, _WRITE, what=_WHAT)
         host, options = None, dict[str, str]()
         try:
-            parts = urlsplit(url)
             host = parts.hostname
             options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
             timeout_s = float(options.pop("timeout_s", str(TIMEOUT_S)))
@@ -79,10 +82,7 @@ class RedisPlace(msgspec.Struct, frozen=True):
         except ValueError:
             timeout_s, db, port = -1.0, -1, 0
         if timeout_s <= 0 or db < 0 or not host or options:
-            raise ConfigurationFault(
-                [f"write it as in {_EXAMPLE}, with ?timeout_s=0.05 if need be"],
-                what="the cache URL",
-            )
+            raise ConfigurationFault([_WRITE], what=_WHAT)
         return cls(
             host,
             port,
@@ -152,7 +152,7 @@ class RedisCache:
         if isinstance(fault, AuthenticationError | NoPermissionError) or "NOAUTH" in text:
             return ConfigurationFault(
                 [f"{self._place} refuses the password or what its user may do: {_EXAMPLE}"],
-                what="the cache URL",
+                what=_WHAT,
             )
         if isinstance(fault, TimeoutError) or "imeout" in text:
             text = f"no answer within {self._place.timeout_s:g} s"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 
 from chassis.errors import BadRequest, ConfigurationFault
 from chassis.storage.objects import check_key
+from chassis.urls import parts_of
 
 REGION = "us-east-1"
 _KNOWN = {"endpoint", "region", "timeout_s", "create"}
+_WHAT = "the objects URL"
 _EXAMPLE = "s3://bucket/prefix?endpoint=http://127.0.0.1:17070&region=us-east-1"
+_NAME = f"name a bucket and no keys, as in {_EXAMPLE}"
+_ENDPOINT = f"endpoint: write http://host:port or https://host, as in {_EXAMPLE}"
 
 
 class S3Place(msgspec.Struct, frozen=True):
@@ -41,11 +45,11 @@ class S3Place(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, url: str, environ: Mapping[str, str]) -> S3Place:
         """`ConfigurationFault` names everything that is wrong, and shows how to write a URL."""
-        parts = urlsplit(url)
+        parts = parts_of(url, _NAME, _ENDPOINT, what=_WHAT)
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         faults = [*_url_faults(parts.netloc, parts.path, options), *_key_faults(environ)]
         if faults:
-            raise ConfigurationFault(faults, what="the objects URL")
+            raise ConfigurationFault(faults, what=_WHAT)
         return cls(
             bucket=parts.netloc,
             prefix=parts.path.strip("/"),
@@ -62,7 +66,7 @@ class S3Place(msgspec.Struct, frozen=True):
 def _url_faults(bucket: str, path: str, options: Mapping[str, str]) -> list[str]:
     faults = []
     if not bucket or "@" in bucket or ":" in bucket:
-        faults.append(f"name a bucket and no keys, as in {_EXAMPLE}")
+        faults.append(_NAME)
     if prefix := path.strip("/"):
         try:
             check_key(prefix)
@@ -72,7 +76,7 @@ def _url_faults(bucket: str, path: str, options: Mapping[str, str]) -> list[str]
         faults.append(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(_KNOWN))}")
     endpoint = options.get("endpoint", "http://")
     if not endpoint.startswith(("http://", "https://")) or "@" in endpoint:
-        faults.append(f"endpoint: write http://host:port or https://host, as in {_EXAMPLE}")
+        faults.append(_ENDPOINT)
     if options.get("create", "no") not in ("yes", "no"):
         faults.append("create: write yes or no")
     if not _positive(options.get("timeout_s", "5")):

@@ -129,6 +129,14 @@ def require(port: int, password: str) -> str:
     return password
 
 
+@pytest.mark.parametrize("mark", "/?#[")
+def test_a_password_that_was_not_encoded_is_not_shown(mark: str) -> None:
+    with pytest.raises(ConfigurationFault, match="percent-encode") as raised:
+        open_cache(f"redis://:hus{mark}hot@h:7/3")
+    assert "hus" not in str(raised.value)
+    assert "hot" not in str(raised.value)
+
+
 def test_a_password_is_in_no_text_of_a_place() -> None:
     place = RedisPlace.parse("rediss://me:hush%40@h:7/3?timeout_s=0.5")
     assert (place.user, place.password, place.tls) == ("me", "hush@", True)

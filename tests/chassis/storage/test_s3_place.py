@@ -33,6 +33,8 @@ def test_no_text_of_it_shows_a_key() -> None:
     [
         ("s3://", "name a bucket"),
         ("s3://key:secret@films", "name a bucket and no keys"),
+        ("s3://key:sec/ret@films", "name a bucket and no keys"),
+        ("s3://key:sec[ret@films", "name a bucket and no keys"),
         ("s3://films/.hidden", "the prefix"),
         ("s3://films?endpoint=127.0.0.1:9", "endpoint: write http://host:port"),
         ("s3://films?endpoint=http://key:secret@host", "endpoint: write http://host:port"),
@@ -45,6 +47,7 @@ def test_a_wrong_url_says_what_to_write(url: str, fault: str) -> None:
     with pytest.raises(ConfigurationFault, match=fault) as raised:
         open_objects(url, environ=KEYS)
     assert "secret" not in str(raised.value)
+    assert "ret@" not in str(raised.value)
 
 
 def test_keys_that_are_not_there_are_both_named_with_everything_else() -> None:
