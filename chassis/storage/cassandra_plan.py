@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from chassis.storage.cassandra_statements import VERSION, listed, quoted
+from chassis.storage.cassandra_statements import VERSION
 from chassis.storage.shape import Kind, Shape
+from chassis.storage.statements import listed, quoted
 
 _TYPES: dict[Kind, str] = {
     "text": "text",

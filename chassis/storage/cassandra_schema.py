@@ -18,8 +18,8 @@ from chassis.errors import SchemaFault, StoreUnavailable
 from chassis.storage.cassandra_faults import OutcomeUnknown
 from chassis.storage.cassandra_link import Link
 from chassis.storage.cassandra_plan import Plan, StoredTable, planned, unfit
-from chassis.storage.cassandra_statements import quoted
 from chassis.storage.shape import Shape
+from chassis.storage.statements import quoted
 
 LEASE_S = 60
 WAIT_S = 60.0

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from chassis.storage.shape import Shape
+from chassis.storage.statements import listed, marks, quoted
 
 VERSION = '"_version"'
 
@@ -25,7 +26,7 @@ class Statements:
         self._columns = columns = listed(shape.names)
         self._partition, self._clustering = key.partition, key.clustering
         where = f"WHERE {_all(key.fields, ' AND ')}"
-        into = f"INSERT INTO {table} ({listed(written)}, {VERSION}) VALUES ({_marks(len(written))}"
+        into = f"INSERT INTO {table} ({listed(written)}, {VERSION}) VALUES ({marks(len(written))}"
         sets = ", ".join([f"{quoted(name)} = ?" for name in shape.rest] + [f"{VERSION} = ?"])
         same = " AND ".join([f"{quoted(n)} = ?" for n in shape.rest] + [f"{VERSION} < 0"])
         self.get = f"SELECT {columns} FROM {table} {where}"
@@ -43,7 +44,7 @@ class Statements:
         where = [_all(self._partition, " AND ")]
         if after:
             sign = "<" if reverse else ">"
-            behind = _marks(len(self._clustering))
+            behind = marks(len(self._clustering))
             where.append(f"({listed(self._clustering)}) {sign} ({behind})")
         order = ""
         if reverse and self._clustering:
@@ -51,18 +52,6 @@ class Statements:
         return (
             f"SELECT {self._columns} FROM {self._table} WHERE {' AND '.join(where)}{order} LIMIT ?"
         )
-
-
-def quoted(name: str) -> str:
-    return f'"{name}"'
-
-
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(map(quoted, names))
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
 
 
 def _all(names: Iterable[str], between: str) -> str:

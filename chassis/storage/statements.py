@@ -28,14 +28,14 @@ class Statements:
         same += self._alive
         sets = ", ".join(f"{quoted(n)} = ?" for n in (*(shape.rest or key.fields), *expires))
         stored = (*shape.names, *expires)
-        into = f"INSERT INTO {table} ({listed(stored)}) VALUES ({_marks(len(stored))})"
+        into = f"INSERT INTO {table} ({listed(stored)}) VALUES ({marks(len(stored))})"
         dead = f"{table}._expires <= excluded._expires - {(key.ttl_s or 0) * 1000}"
         self.get = f"SELECT {columns} FROM {table} {where}"
         self.version = f"SELECT _version FROM {table} {where}"
         self.insert = f"{into} ON CONFLICT DO NOTHING"
         self.put = f"{into} {_on_conflict(shape, (*shape.rest, *expires))}"
         self.put_versioned = (
-            f"INSERT INTO {table} ({listed(stored)}, _version) VALUES ({_marks(len(stored) + 1)})"
+            f"INSERT INTO {table} ({listed(stored)}, _version) VALUES ({marks(len(stored) + 1)})"
             f" {_on_conflict(shape, (*shape.rest, *expires, '_version'))}"
             f" WHERE excluded._version > ifnull({table}._version, -1)"
         )
@@ -87,7 +87,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(quoted, names))
 
 
-def _marks(count: int) -> str:
+def marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
@@ -96,7 +96,7 @@ def _all(names: Iterable[str], test: str) -> str:
 
 
 def _beyond(names: tuple[str, ...], sign: str) -> str:
-    return f"({listed(names)}) {sign} ({_marks(len(names))})"
+    return f"({listed(names)}) {sign} ({marks(len(names))})"
 
 
 def _on_conflict(shape: Shape[Any], names: Iterable[str]) -> str:
