@@ -42,7 +42,7 @@ def arrange(
     clock: Clock,
 ) -> list[Arrangement]:
     """How each will run. Nothing is written before everything has been found possible."""
-    known = folders.state.read()
+    known = folders.known()
     taken = Taken.of(known.values())
     faults = [
         f"there is no server {name!r} to start with --auth: there are {', '.join(kinds)}"
@@ -51,10 +51,15 @@ def arrange(
     states: dict[str, ServerState] = {}
     for name, kind in kinds.items():
         state = known.get(name)
-        faults += refused(kind, state, asked)
-        if not faults:
-            states[name] = _state(kind, state, asked, taken, clock)
-            faults += _in_the_way(kind, states[name])
+        found = [*_forgotten(folders, kind, state), *refused(kind, state, asked)]
+        if not found:
+            try:
+                states[name] = _state(kind, state, asked, taken, clock)
+            except ConfigurationFault as fault:
+                found = [*fault.faults]
+            else:
+                found = _in_the_way(kind, states[name])
+        faults += found
     faults += _no_room(folders, kinds, states)
     if faults:
         raise ConfigurationFault(faults, what="the servers")
@@ -64,6 +69,15 @@ def arrange(
     return [
         Arrangement(kind, states[name], folders.setup(name, states[name], installed[name]))
         for name, kind in kinds.items()
+    ]
+
+
+def _forgotten(folders: Folders, kind: Server, state: ServerState | None) -> list[str]:
+    """Two processes on one folder of data would spoil it."""
+    running = [] if state else [*folders.running(kind.name)]
+    return [
+        f"{', '.join(running)} runs here and nothing is remembered of it: {_stop(kind)}"
+        for _ in running[:1]
     ]
 
 

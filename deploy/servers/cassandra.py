@@ -47,6 +47,7 @@ class Cassandra(Server):
             (
                 await java.find(self.name, JAVA),
                 *(f"-javaagent:{agent}", "@jvm.options", f"-Xms{HEAP}", f"-Xmx{HEAP}"),
+                *java.options(instance.temporary),
                 f"-Dcassandra.config={(instance.folder / 'cassandra.yaml').as_uri()}",
                 f"-Dcassandra.storagedir={instance.folder}",
                 "-Dlogback.configurationFile=logback.xml",

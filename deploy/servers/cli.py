@@ -110,7 +110,10 @@ def down(names: Names = None, home: HomeOption = HOME, as_json: Json = False) ->
     """Stop servers, the last one first; their data stays."""
     from deploy.servers.kinds import NAMES
 
-    stopped = _run(_servers(home).down(names or NAMES))
+    servers = _servers(home)
+    stopped = _run(servers.down(names or NAMES))
+    if damage := servers.damage():
+        typer.echo(f"what ran was found by its mark, as {damage}", err=True)
     if as_json:
         _print_json({"stopped": stopped})
     else:

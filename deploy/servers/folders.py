@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from chassis.errors import ConfigurationFault
 from deploy.servers import processes
 from deploy.servers.installed import Installed
 from deploy.servers.placement import instances_of
+from deploy.servers.processes import Identity
 from deploy.servers.running import Process
 from deploy.servers.server import Instance, Setup
 from deploy.servers.state import InstanceState, ServerState, StateFile
@@ -39,9 +41,29 @@ class Folders:
         with self.state.only_one():
             yield
 
+    def known(self) -> dict[str, ServerState]:
+        """What is remembered of each server, and the processes that a launcher started and did not
+        live to remember."""
+        states = self.state.read()
+        if all(
+            processes.is_alive(one.process) for state in states.values() for one in state.instances
+        ):
+            return states
+        running = processes.instances(self.home)
+        return {name: state.joined_by(running) for name, state in states.items()}
+
+    def running(self, server: str) -> dict[str, Identity]:
+        """Its instances that run, whatever is remembered."""
+        found = processes.instances(self.home)
+        ours = sorted(name for name in found if (name.rpartition("-")[0] or name) == server)
+        return {name: found[name] for name in ours}
+
     def make(self, server: str, instance: Instance) -> None:
+        """The instance's folder; what was temporary to a process that ended is gone."""
         (self.root / server).mkdir(exist_ok=True, mode=0o700)
         instance.folder.mkdir(exist_ok=True)
+        shutil.rmtree(instance.temporary, ignore_errors=True)
+        instance.temporary.mkdir()
 
     def log(self, server: str, instance: str) -> Path:
         return self.root / server / instance / "log"

@@ -18,12 +18,14 @@ from deploy.servers.tools import Tell
 
 
 class NotInstalled(StagedoorError):
-    """A server that is not installed here; the message has the command that installs it."""
+    """Servers that are not installed here; the message has the command that installs them."""
 
     code = "not_installed"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not installed: run `stagedoor servers install {name}`")
+    def __init__(self, *names: str) -> None:
+        super().__init__(
+            f"not installed: {', '.join(names)}: run `stagedoor servers install {' '.join(names)}`"
+        )
 
 
 class InstallFailed(StagedoorError):

@@ -14,6 +14,15 @@ Versions = range
 """Which major versions will do."""
 
 
+def options(temporary: Path) -> tuple[str, ...]:
+    """Keeps what Java and its native libraries unpack out of /tmp, where a process that is killed
+    would leave it for ever."""
+    return (
+        *(f"-Djava.io.tmpdir={temporary}", f"-Djna.tmpdir={temporary}"),
+        "-XX:+PerfDisableSharedMem",
+    )
+
+
 async def find(server: str, versions: Versions) -> str:
     """The `java` of JAVA_HOME, else of the PATH; `ToolFailed` when there is none that will do."""
     home = os.environ.get("JAVA_HOME")

@@ -48,6 +48,7 @@ class Kafka(Server):
         return [
             await java.find(self.name, JAVA),
             *("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"),
+            *java.options(instance.temporary),
             "-Dlog4j2.configurationFile=log4j2.properties",
             *("-cp", f"{setup.installed.path}/*", main),
         ]

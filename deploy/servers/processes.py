@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from chassis.clock import Clock
 
-MARK = "STAGEDOOR_SERVERS_HOME"
-"""A variable in the environment of every server: whose it is."""
+MARK, INSTANCE = "STAGEDOOR_SERVERS_HOME", "STAGEDOOR_SERVERS_INSTANCE"
+"""Variables in the environment of every server: whose it is, and which instance. A launcher that is
+killed before it has remembered what it started still finds it by them the next time."""
 LOG_LIMIT = 16 << 20
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
 _TICK_S = 0.02
@@ -33,10 +34,24 @@ class Identity(NamedTuple):
 NOBODY = Identity(0, 0)
 
 
+class Marked(NamedTuple):
+    """A process that was started as a server, whatever any file says."""
+
+    home: Path
+    instance: str
+    process: Identity
+
+
 def spawn(
-    arguments: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path, home: Path
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    home: Path,
+    instance: str = "",
 ) -> Identity:
-    """Starts a program in `folder`, in a session of its own; its output is appended to `log`."""
+    """Starts a program in `folder`, in a session of its own, as an instance of a server of `home`;
+    its output is appended to `log`."""
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_name(log.name + ".1"))
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -44,7 +59,7 @@ def spawn(
     pid = os.posix_spawn(
         "/bin/sh",
         ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), *arguments],
-        {**inherited, **environ, MARK: str(home)},
+        {**inherited, **environ, MARK: str(home), INSTANCE: instance},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
@@ -83,16 +98,40 @@ def rss(process: Identity) -> int:
 
 
 def marked(home: Path) -> Iterator[Identity]:
-    """Every process that was started as a server of `home`, whatever any file says."""
-    mark = f"{MARK}={home}".encode()
+    """Every process that was started as a server of `home`, and what it started itself."""
+    return (one.process for one in every_marked() if one.home == home)
+
+
+def instances(home: Path) -> dict[str, Identity]:
+    """The instances of `home` that run: each leads a session, what it started itself does not."""
+    return {
+        one.instance: one.process
+        for one in every_marked()
+        if one.home == home and _leads(one.process.pid)
+    }
+
+
+def every_marked() -> Iterator[Marked]:
+    """Of all state directories; of other users only what may be seen."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0") and (
-                found := identity(int(entry.name))
-            ):
-                yield found
+            environ = _environ(entry)
+            found = identity(int(entry.name)) if MARK in environ else None
+            if found:
+                yield Marked(Path(environ[MARK]), environ.get(INSTANCE, ""), found)
+
+
+def _environ(process: Path) -> dict[str, str]:
+    text = os.fsdecode((process / "environ").read_bytes())
+    return {name: value for name, _, value in (one.partition("=") for one in text.split("\0"))}
+
+
+def _leads(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid) == pid
+    return False
 
 
 def send(process: Identity, number: signal.Signals) -> None:

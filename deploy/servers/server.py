@@ -37,6 +37,11 @@ class Instance:
         return self.ports["main"]
 
     @property
+    def temporary(self) -> Path:
+        """For files that mean nothing to the next process; empty when one starts."""
+        return self.folder / "tmp"
+
+    @property
     def authority(self) -> str:
         return f"{self.address}:{self.port}"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from chassis.clock import SYSTEM, Clock
-from chassis.errors import NotFound, StagedoorError
+from chassis.errors import ConfigurationFault, NotFound, StagedoorError
 from deploy.servers import processes
 from deploy.servers.arrange import Asked, arrange
 from deploy.servers.folders import Folders
@@ -19,6 +19,7 @@ from deploy.servers.start import Starter
 from deploy.servers.state import ServerState
 from deploy.servers.together import together
 
+AS_LAST_TIME = Asked({}, {}, frozenset())
 Progress = Callable[[str, str], None]
 """Told the name of a server and what happens to it."""
 
@@ -92,13 +93,21 @@ class Servers:
         come up: then what this call started is stopped, and what ran before goes on.
         """
         kinds = servers(names)
-        found = {name: self._find(kind) for name, kind in kinds.items()}
+        found = self._all_installed(kinds)
+        asked = Asked(ports or {}, sizes or {}, frozenset(auth))
         with self._folders.only_one():
-            asked = Asked(ports or {}, sizes or {}, frozenset(auth))
-            arranged = arrange(kinds, found, self._folders, asked, self._clock)
-            starter = Starter(self._folders, self._clock, tell)
-            await starter.start(arranged)
-            return {one.kind.name: self._running(one.kind, one.setup) for one in arranged}
+            return await self._up(kinds, found, asked, tell)
+
+    async def _up(
+        self,
+        kinds: Mapping[str, Server],
+        found: Mapping[str, Installed],
+        asked: Asked,
+        tell: Progress,
+    ) -> dict[str, Running]:
+        arranged = arrange(kinds, found, self._folders, asked, self._clock)
+        await Starter(self._folders, self._clock, tell).start(arranged)
+        return {one.kind.name: self._running(one.kind, one.setup) for one in arranged}
 
     def running(self, names: Iterable[str] = NAMES) -> dict[str, Running]:
         """What runs, answering or not; `NotFound` when one of them does not, or not whole."""
@@ -113,22 +122,24 @@ class Servers:
 
     def those_running(self, names: Iterable[str] = NAMES) -> dict[str, Running]:
         """Those whose instances all run, answering or not."""
-        states, found = self._folders.state.read(), {}
+        states, found = self._folders.known(), {}
         for name, kind in servers(names).items():
             state = states.get(name)
             if state and len(self._alive(state)) == len(state.instances):
-                setup = self._folders.setup(name, state, self._find(kind))
+                installed = self._all_installed({name: kind})[name]
+                setup = self._folders.setup(name, state, installed)
                 found[name] = self._running(kind, setup)
         return found
 
-    def _find(self, kind: Server) -> Installed:
-        found = kind.installation.find(self._cache)
-        if found is None:
-            raise NotInstalled(kind.name)
-        return found
+    def _all_installed(self, kinds: Mapping[str, Server]) -> dict[str, Installed]:
+        found = {name: kind.installation.find(self._cache) for name, kind in kinds.items()}
+        there = {name: one for name, one in found.items() if one is not None}
+        if missing := [name for name in found if name not in there]:
+            raise NotInstalled(*missing)
+        return there
 
     def _running(self, kind: Server, setup: Setup) -> Running:
-        state = self._folders.state.read()[kind.name]
+        state = self._folders.known()[kind.name]
         return Running(
             kind.name,
             setup.installed.version,
@@ -139,7 +150,7 @@ class Servers:
 
     async def status(self, names: Iterable[str] = NAMES) -> list[Status]:
         """Every instance that was ever started here and has not been removed, asked just now."""
-        states = self._folders.state.read()
+        states = self._folders.known()
         listed: dict[tuple[str, str], Status] = {}
         kinds = [kind for name, kind in servers(names).items() if name in states]
         await together(self._ask(kind, states[kind.name], listed) for kind in kinds)
@@ -175,7 +186,8 @@ class Servers:
             )
 
     async def down(self, names: Iterable[str] = NAMES) -> list[str]:
-        """Stops them, the last one first; the names of the instances that ran.
+        """Stops them, the last one first; the names of the instances that ran. They are known by
+        their mark: what is remembered of them may be damaged or gone.
 
         Without names also whatever else was started as a server of this state directory.
         """
@@ -183,14 +195,10 @@ class Servers:
         if not self._folders.exist():
             return []
         with self._folders.only_one():
-            states = self._folders.state.read()
             stopped: list[str] = []
-            for name in reversed([name for name in wanted if name in states]):
-                running = self._alive(states[name])
-                patience = wanted[name].stop_s
-                await together(
-                    processes.end(process, self._clock, patience) for process in running.values()
-                )
+            for kind in reversed(wanted.values()):
+                running = self._folders.running(kind.name)
+                await self._end(kind, running.values())
                 stopped += running
             if len(wanted) == len(NAMES):
                 left = list(processes.marked(self._folders.home))
@@ -205,12 +213,24 @@ class Servers:
 
     async def restart(self, name: str, tell: Progress = _silent) -> Running:
         """Stops a server, or one instance of it, and starts it on the same ports and data."""
-        server, state = self._named(name)
-        kind = servers([server])[server]
+        server, _ = self._named(name)
+        kinds = servers([server])
+        found = self._all_installed(kinds)
         with self._folders.only_one():
-            running = self._alive(state).values()
-            await together(processes.end(one, self._clock, kind.stop_s) for one in running)
-        return (await self.up([server], tell=tell))[server]
+            _, state = self._named(name)
+            await self._end(kinds[server], self._alive(state).values())
+            return (await self._up(kinds, found, AS_LAST_TIME, tell))[server]
+
+    async def _end(self, kind: Server, running: Iterable[processes.Identity]) -> None:
+        await together(processes.end(one, self._clock, kind.stop_s) for one in running)
+
+    def damage(self) -> str:
+        """Why what is remembered of the servers cannot be read; empty when it can."""
+        try:
+            self._folders.state.read()
+        except ConfigurationFault as fault:
+            return str(fault)
+        return ""
 
     def log_files(self, name: str) -> list[Path]:
         """The log of each instance of a server, or of one instance."""
@@ -219,17 +239,21 @@ class Servers:
 
     def _named(self, name: str) -> tuple[str, ServerState]:
         """The server that `name` is or belongs to, with the instances that it means."""
-        states = self._folders.state.read()
+        states = self._folders.known()
         if name in states:
             return name, states[name]
         for server, state in states.items():
             for one in state.instances:
                 if one.name == name:
                     return server, ServerState([one], state.auth)
-        servers([name.rpartition("-")[0] or name])
+        server = name.rpartition("-")[0] or name
+        servers([server])
+        if server in states:
+            there = ", ".join(one.name for one in states[server].instances)
+            raise NotFound(f"there is no {name} in {self._folders.home}, but {there}")
         raise NotFound(
-            f"{name} was never started in {self._folders.home}: start it with `stagedoor servers"
-            f" up {name}`"
+            f"{server} was never started in {self._folders.home}: start it with `stagedoor servers"
+            f" up {server}`"
         )
 
     @staticmethod

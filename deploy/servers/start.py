@@ -91,10 +91,11 @@ class Starter:
         command = await kind.command(setup, instance)
         process = processes.spawn(
             command.arguments,
-            command.environ,
+            {"TMPDIR": str(instance.temporary), **command.environ},
             instance.folder,
             self._folders.log(kind.name, instance.name),
             self._folders.home,
+            instance.name,
         )
         self._started.append(process)
         return process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import msgspec
 
 from chassis.disk.files import replace_file
 from chassis.errors import ConfigurationFault
-from deploy.servers.processes import NOBODY, Identity
+from deploy.servers.processes import NOBODY, Identity, is_alive
 
 
 class InstanceState(msgspec.Struct, frozen=True):
@@ -35,6 +35,18 @@ class ServerState(msgspec.Struct, frozen=True):
         listed = [changed if one.name == changed.name else one for one in self.instances]
         return msgspec.structs.replace(self, instances=listed)
 
+    def joined_by(self, running: Mapping[str, Identity]) -> ServerState:
+        """Instances that do not run as far as is known here are those of `running`."""
+        listed = [
+            one if is_alive(one.process) or one.name not in running else _found(one, running)
+            for one in self.instances
+        ]
+        return msgspec.structs.replace(self, instances=listed)
+
+
+def _found(one: InstanceState, running: Mapping[str, Identity]) -> InstanceState:
+    return msgspec.structs.replace(one, process=running[one.name])
+
 
 class StateFile:
     """`servers/state.json` of one state directory; every change replaces it whole."""
@@ -49,9 +61,9 @@ class StateFile:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as fault:
+            todo = "stop its servers with `stagedoor servers down` and remove it"
             raise ConfigurationFault(
-                [f"{self._file}: {fault}: stop its servers by hand and remove it"],
-                what="the servers' state",
+                [f"{self._file}: {fault}: {todo}"], what="the servers' state"
             ) from None
 
     def write(self, name: str, state: ServerState) -> None:

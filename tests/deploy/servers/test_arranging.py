@@ -20,6 +20,7 @@ from deploy.servers.placement import Taken, place
 from deploy.servers.processes import Identity
 from deploy.servers.room import available_memory, disk_fault, memory_fault
 from deploy.servers.state import InstanceState, ServerState
+from tests.support.system import eventually
 
 KINDS = servers()
 
@@ -76,6 +77,51 @@ def test_a_taken_port_is_refused_before_anything_is_written(folders: Folders) ->
         with pytest.raises(ConfigurationFault, match=f"port {port} of 127.0.0.1 is taken"):
             decide(folders, "redis", ports={"redis": port})
     assert list(folders.root.iterdir()) == []
+
+
+def test_everything_that_is_in_the_way_is_said_at_once(folders: Folders) -> None:
+    kinds = servers(["kafka", "redis", "s3"])
+    installed = dict.fromkeys(kinds, Installed("1", Path("/")))
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        wish = Asked({"redis": port}, {"kafka": 9}, frozenset({"s3"}))
+        with pytest.raises(ConfigurationFault) as failed:
+            arrange(kinds, installed, folders, wish, ManualClock())
+    said = failed.value.faults
+    assert len(said) == 3
+    assert "not 9" in said[0] and "leave out --auth s3" in said[1] and f"port {port}" in said[2]
+
+
+def test_a_process_that_a_launcher_did_not_live_to_remember_is_found(
+    folders: Folders, tmp_path: Path
+) -> None:
+    first = decide(folders, "redis")
+    orphan = spawn(tmp_path, "redis")
+    try:
+        eventually(lambda: processes.instances(tmp_path), what="the mark")
+        again = decide(folders, "redis")
+        assert again.state.instances[0].process == orphan
+        assert again.setup.instances == first.setup.instances
+        assert folders.state.read()["redis"] == again.state
+    finally:
+        processes.send(orphan, signal.SIGKILL)
+
+
+def test_a_process_of_which_nothing_is_remembered_is_no_place_for_another(
+    folders: Folders, tmp_path: Path
+) -> None:
+    orphan = spawn(tmp_path, "kafka-2")
+    try:
+        eventually(lambda: processes.instances(tmp_path), what="the mark")
+        with pytest.raises(ConfigurationFault, match=r"kafka-2 runs here.*servers down kafka"):
+            decide(folders, "kafka")
+        assert decide(folders, "redis")
+    finally:
+        processes.send(orphan, signal.SIGKILL)
+
+
+def spawn(home: Path, instance: str) -> Identity:
+    return processes.spawn(["sleep", "1000"], {}, home, home / "log", home, instance)
 
 
 def test_servers_do_not_share_a_port(folders: Folders) -> None:

@@ -5,6 +5,8 @@ Redis is quick enough to stand for all; each real server has its turn at the end
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -13,11 +15,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chassis.errors import ConfigurationFault, NotFound
 from deploy.servers import (
     NAMES,
+    NotInstalled,
     Servers,
     StartFailed,
     cql,
@@ -25,7 +29,9 @@ from deploy.servers import (
     kafka_wire,
     processes,
 )
+from deploy.servers.folders import Folders
 from deploy.servers.kinds import servers as kinds
+from deploy.servers.processes import NOBODY
 from deploy.servers.room import available_memory, memory_fault
 from deploy.servers.server import Instance, NotReady
 from tests.deploy.servers.conftest import Script
@@ -95,6 +101,17 @@ def test_what_runs_is_read_and_what_does_not_is_said(
         servers.running(["redis"])
 
 
+async def test_what_was_temporary_to_a_killed_one_is_gone(
+    home: Path, redis: real.RealServer
+) -> None:
+    left = home / "servers" / "redis" / "redis" / "tmp" / "unpacked" / "native.so"
+    left.parent.mkdir()
+    left.touch()
+    redis.kill()
+    redis.start()
+    assert not left.parent.exists() and left.parent.parent.is_dir()
+
+
 @pytest.mark.slow
 async def test_one_that_hangs_is_not_ready(redis: real.RealServer, servers: Servers) -> None:
     os.kill(redis.pid, signal.SIGSTOP)
@@ -111,6 +128,81 @@ async def test_down_stops_also_what_no_file_knows_of(
     (home / "servers" / "state.json").unlink()
     await servers.down()
     assert list(processes.marked(home)) == []
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_leaves_no_process_that_others_do_not_find(
+    home: Path, script: Script
+) -> None:
+    """It is killed as soon as there is a process, before or after it has remembered it."""
+    script("redis-server", NEVER_READY)
+    command = [sys.executable, "-m", "deploy.cli", "servers", "up", "redis", "--home", str(home)]
+    launcher = subprocess.Popen(command, cwd=ROOT)
+    started = eventually(lambda: processes.instances(home), within=20, what="a started server")
+    launcher.kill()
+    launcher.wait()
+    forget(home, "redis")
+    (one,) = json.loads(stagedoor(home, "servers", "status", "--json").stdout)
+    assert (one["pid"], one["status"]) == (started["redis"].pid, "unready")
+    assert stagedoor(home, "servers", "down", "redis").stdout == "stopped redis\n"
+
+
+def forget(home: Path, name: str) -> None:
+    """As if the launcher had been killed between starting and remembering it."""
+    remembered = Folders(home).state
+    state = remembered.read()[name]
+    nobody = [msgspec.structs.replace(one, process=NOBODY) for one in state.instances]
+    remembered.write(name, msgspec.structs.replace(state, instances=nobody))
+
+
+async def test_up_goes_on_with_what_a_killed_launcher_has_started(
+    home: Path, redis: real.RealServer, servers: Servers
+) -> None:
+    forget(home, "redis")
+    running = (await servers.up(["redis"]))["redis"]
+    assert (running.pid, running.url) == (redis.pid, redis.url)
+
+
+@pytest.mark.slow
+def test_a_damaged_memory_keeps_nobody_from_stopping_what_runs(
+    home: Path, redis: real.RealServer
+) -> None:
+    state = home / "servers" / "state.json"
+    state.write_text("{")
+    refused = stagedoor(home, "servers", "up", "redis")
+    assert refused.returncode == 2 and "stagedoor servers down" in refused.stderr
+    done = stagedoor(home, "servers", "down", "redis")
+    assert (done.returncode, done.stdout) == (0, "stopped redis\n")
+    assert "found by its mark" in done.stderr and str(state) in done.stderr
+    assert list(processes.marked(home)) == []
+    state.unlink()
+
+
+async def test_no_other_command_slips_in_while_one_restarts(
+    home: Path, redis: real.RealServer, servers: Servers
+) -> None:
+    """Who waits for the lock gets it when the new process answers."""
+    os.kill(redis.pid, signal.SIGSTOP)
+    restarted = asyncio.ensure_future(servers.restart("redis"))
+    lock = os.open(home / "servers" / "lock", os.O_RDWR)
+    try:
+        await asyncio.to_thread(eventually, lambda: held(lock), what="the lock of the restart")
+        waiting = asyncio.ensure_future(asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX))
+        os.kill(redis.pid, signal.SIGCONT)
+        await waiting
+        assert [one.status for one in await servers.status()] == ["up"]
+    finally:
+        os.close(lock)
+    assert (await restarted).pid != redis.pid
+
+
+def held(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return False
 
 
 async def test_a_port_taken_by_another_is_refused(
@@ -135,8 +227,23 @@ async def test_what_was_never_started_is_said(servers: Servers) -> None:
     assert await servers.status() == [] and await servers.down() == []
     with pytest.raises(NotFound, match="was never started"):
         await servers.kill("redis")
+    with pytest.raises(NotFound, match=r"redis was never started.*servers up redis`"):
+        servers.log_files("redis-9")
     with pytest.raises(ConfigurationFault, match="no server 'mysql'"):
         await servers.restart("mysql")
+
+
+def test_an_instance_that_there_is_not_is_said_with_those_there_are(
+    redis: real.RealServer, servers: Servers
+) -> None:
+    with pytest.raises(NotFound, match=r"there is no redis-9 in .*, but redis$"):
+        servers.log_files("redis-9")
+
+
+def test_all_that_is_not_installed_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(NotInstalled, match=r"not installed: kafka, s3: .* install kafka s3`"):
+        asyncio.run(Servers(tmp_path / "home", tmp_path / "cache").up(["s3", "kafka"]))
+    assert not (tmp_path / "home").exists()
 
 
 async def test_a_password_is_used_and_not_shown(home: Path, servers: Servers) -> None:
@@ -249,6 +356,7 @@ async def test_every_server_lives_dies_and_comes_back(
     started = real.own(name, home)
     try:
         first = started.url, started.pid
+        assert unpacked(started.pid, outside=home) == []
         started.kill()
         assert (await servers.status())[0].status == "down"
         started.start()
@@ -257,6 +365,14 @@ async def test_every_server_lives_dies_and_comes_back(
     finally:
         started.stop()
     assert list(processes.marked(home)) == []
+
+
+def unpacked(pid: int, *, outside: Path) -> list[str]:
+    """What a process has mapped that a killed one would leave in a common temporary folder."""
+    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    files = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
+    common = ("/tmp/", "/var/tmp/", f"{Path.home()}/.cache/JNA/")
+    return sorted(one for one in files if one.startswith(common) and str(outside) not in one)
 
 
 @pytest.mark.slow

@@ -89,6 +89,13 @@ def test_a_process_of_a_directory_is_found_without_any_file(home: Path) -> None:
     assert list(processes.marked(home.parent)) == []
 
 
+def test_an_instance_is_found_and_not_what_it_started_itself(home: Path) -> None:
+    forks = [sys.executable, "-c", "import os, time; os.fork(); time.sleep(1000)"]
+    process = processes.spawn(forks, {}, home, home / "log", home, "redis")
+    eventually(lambda: len(list(processes.marked(home))) == 2, what="its child")
+    assert processes.instances(home) == {"redis": process}
+
+
 def test_what_it_says_is_in_its_log_and_it_is_told_nothing_of_our_environment(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

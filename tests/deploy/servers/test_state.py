@@ -32,7 +32,7 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
 
 def test_a_state_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"kafka": 1}')
-    with pytest.raises(ConfigurationFault, match="stop its servers by hand and remove it"):
+    with pytest.raises(ConfigurationFault, match="`stagedoor servers down` and remove it"):
         StateFile(tmp_path).read()
 
 
