@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import msgspec
 
 from chassis import discovery
 from chassis.clock import Clock
-from chassis.discovery import Instance
+from chassis.discovery import Instance, background
 from chassis.discovery.directory import Directory
 from chassis.discovery.embedded import RegistryServer
 from chassis.disk.files import replace_file
@@ -36,6 +36,7 @@ from deploy.home import Home
 from deploy.leftovers import deliver_leftovers
 from deploy.processes import SERVICES, ProcessSpec, fleet
 from deploy.restarts import RestartPolicy
+from deploy.rules_news import RulesNews
 from deploy.targets import Targets
 
 Say = Callable[[str], None]
@@ -143,6 +144,7 @@ class Supervisor:
         if not await self._until_ready(directory, fleet_):
             return
         self._ready = True
+        self._follow_rules(directory, stack)
         home.write_state({**msgspec.to_builtins(where), "status": "ready"})
         ready(where)
         await self._stopping.wait()
@@ -226,6 +228,15 @@ class Supervisor:
         if not rules.exists():
             replace_file(rules, RULES.read_bytes())
         return rules
+
+    def _follow_rules(self, directory: Directory, stack: AsyncExitStack) -> None:
+        def gateways() -> Sequence[Instance]:
+            return directory.instances("gateway")
+
+        client = Client(clock=self._clock)
+        stack.push_async_callback(client.close)
+        news = RulesNews(self._rules(), gateways, client, self._clock, self._say)
+        stack.push_async_callback(background.stop, background.start(news.run(), "rules news"))
 
     def _itself(self, admin_port: int) -> Instance:
         meta = {"admin": f"{self._settings.host}:{admin_port}", "version": VERSION}

@@ -1,0 +1,104 @@
+"""What the terminal says of an edited rules file, heard from a real admin port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from chassis.clock import SYSTEM
+from chassis.discovery import Instance, background
+from chassis.http.client import Client
+from chassis.http.serving import Listener, bind
+from chassis.telemetry import Telemetry
+from deploy.rules_news import Counters, RulesNews, Told, news
+from gateway.admin import admin_app
+from gateway.rules.live import LiveRules
+
+RULES = "rules:\n- {name: all, forward: a}\nclusters:\n  a: {service: a}\n"
+
+
+class Idle:
+    """A gateway of which only the rules matter."""
+
+    def ready(self) -> bool:
+        return True
+
+    def clusters(self) -> list[dict[str, object]]:
+        return []
+
+    def drain(self) -> None:
+        """Nothing to drain."""
+
+
+class Terminal:
+    """Shows what was said; a test edits the rules and waits for what it must show."""
+
+    def __init__(self, rules: Path) -> None:
+        self.rules = rules
+        self._said: asyncio.Queue[str] = asyncio.Queue()
+        self.say = self._said.put_nowait
+
+    async def shows(self, patience_s: float = 10) -> str:
+        async with asyncio.timeout(patience_s):
+            return await self._said.get()
+
+    async def after(self, added: str) -> str:
+        """What is said of `added` to the rules."""
+        self.rules.write_text(self.rules.read_text() + added)
+        return await self.shows()
+
+    async def looks(self) -> None:
+        """Until edits are followed: one made before the first look is not news."""
+        for _ in range(20):
+            with suppress(TimeoutError):
+                self.rules.write_text(self.rules.read_text() + "# a comment\n")
+                await self.shows(patience_s=1)
+                return
+        raise AssertionError("edits are not followed")
+
+
+@pytest.fixture
+async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
+    file = tmp_path / "rules.yaml"
+    file.write_text(RULES)
+    live = LiveRules(file, tmp_path / "state", SYSTEM)
+    await live.start()
+    telemetry = Telemetry("gateway", "gateway-1", SYSTEM, log_file=tmp_path / "log.jsonl")
+    admin = Listener(admin_app(live, telemetry, Idle(), "1"), bind("127.0.0.1", 0))
+    await admin.start()
+    gateway = Instance("gateway-1", "gateway", "127.0.0.1", 1, {"admin": f"127.0.0.1:{admin.port}"})
+    shown, client = Terminal(file), Client()
+    follower = RulesNews(file, lambda: [gateway], client, SYSTEM, shown.say)
+    task = background.start(follower.run(), "news")
+    await shown.looks()
+    yield shown
+    await background.stop(task)
+    await client.close()
+    await admin.drain(0.1)
+    await live.close()
+    telemetry.close()
+
+
+async def test_an_edit_is_said_to_be_live_with_its_warnings(terminal: Terminal) -> None:
+    first = await terminal.after("# another comment\n")
+    assert first.startswith("rules: live (version ") and "\n" not in first
+    second = await terminal.after("  spare: {service: b}\n")
+    assert "live" in second and first not in second
+    assert "warning: cluster 'spare' is used by no rule" in second
+
+
+async def test_a_refused_edit_is_said_with_every_fault_and_what_goes_on(terminal: Terminal) -> None:
+    said = await terminal.after("  spare: {service: 7}\n  other: {servise: b}\n")
+    assert "refused, the last good version goes on" in said
+    assert "'spare'" in said and "'servise', did you mean 'service'?" in said
+
+
+def test_what_was_told_before_is_no_news() -> None:
+    told = Told(1, Counters(1, 0))
+    assert news(told, told) is None
+    assert news(told, Told(1, Counters(1, 1))) is not None
+    assert "live" in str(news(Told(1, Counters(1, 3)), Told(2, Counters(2, 3))))
