@@ -96,7 +96,10 @@ def _stand_in(section: str, item: Any = None, index: int = 0) -> Any:
 
 def _called(section: str, index: int, item: Any) -> str:
     name = item.get("name") if isinstance(item, dict) else None
-    return f"rule {name!r}" if isinstance(name, str) else f"{section}[{index}]"
+    if section == "rules":
+        return f"rule {name!r}" if isinstance(name, str) else f"rules[{index}]"
+    misplaced = isinstance(item, dict) and "match" in item
+    return f"{section}[{index}]" + (" (a rule? it belongs under rules)" if misplaced else "")
 
 
 def convert(
@@ -187,7 +190,8 @@ def _said(reason: str, path: Path) -> str:
     where = ".".join(map(str, path))
     field = _FIELD.search(reason)
     if field and field[1] == "unknown":
-        return f"unknown field {where!r}{_meant(field[2], _fields())}"
+        known = [name for name in _fields() if name != field[2]]
+        return f"unknown field {where!r}{_meant(field[2], known)}"
     if field:
         return f"{field[2]!r} is missing" + (f" in {where!r}" if where else "")
     plain = reason.replace("`", "").replace("Expected ", "expected ").replace("object", "mapping")

@@ -56,6 +56,13 @@ def test_every_fault_is_said_at_once_with_its_line():
     assert [str(finding) for finding in findings] == FAULTS
 
 
+def test_a_rule_among_the_golden_requests_is_told_where_it_belongs():
+    text = b"golden:\n- {name: hello, match: {path: /hello}, reply: {body: hi}}\n"
+    said = [str(finding) for finding in check(text, "r.yaml")[1]]
+    assert any("golden[0] (a rule? it belongs under rules)" in line for line in said)
+    assert not any("did you mean 'name'" in line for line in said)
+
+
 def read(text: str):
     source = Source(textwrap.dedent(text).encode(), "r.yaml")
     return source.data, [str(fault) for fault in source.faults]
