@@ -2,7 +2,7 @@
 
 A short answer comes whole and leaves in one write; of any other the head goes first and the body
 follows piece by piece. What a rule or an outbound filter edits, and an answer that switches
-protocols, take the longer way.
+protocols, take the longer way. An answer that does not end by itself is a stream.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, cast
 from chassis.errors import OriginTimeout
 from chassis.http.framing import Headers, chunk, last_chunk
 from chassis.http.heads import Head
-from gateway.context import Context, outcome_of
+from gateway.context import CLIENT_GONE, Context, outcome_of
 from gateway.edge import response
 from gateway.edge.fields import clean_trailers
 from gateway.edge.response import Framing
-from gateway.edge.tunnel import Tunnel
+from gateway.edge.tunnel import CLIENT, GATEWAY, INSTANCE, Tunnel
 from gateway.filters.chain import run
 from gateway.ready import ReadyRoute
 from gateway.reasons import reason
+from gateway.rules.match import Snapshot
+from gateway.rules.same import is_same
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
+
+_ENDLESS = (Framing.CHUNKED, Framing.CLOSE)
 
 
 class Answering(Context):
@@ -101,6 +105,9 @@ class Answering(Context):
         self._downstream.write_soon(
             response.head(status, reason, headers, framed, is_11=self.is_11, keep_alive=self._keep)
         )
+        if framed in _ENDLESS and response.is_event_stream(headers):
+            self._mark = (0, 0)
+            self._gateway.streams.enter(self, "events")
 
     def on_data(self, data: bytes) -> None:
         if self._parked is not None:
@@ -177,28 +184,82 @@ class Answering(Context):
         connection, downstream, ready = self._connection, self._downstream, self.ready
         assert connection is not None and ready is not None
         kept, _ = response.travelling(headers)
-        kept += [(b"connection", b"upgrade"), (b"upgrade", self.fields.upgrade or b"")]
+        protocol = response.upgrade(headers) or self.fields.upgrade or b""
+        kept += [(b"connection", b"upgrade"), (b"upgrade", protocol)]
         transport, leftover = connection.detach()
         self._connection = None
         self._give_back(101, is_complete=True)
         ready.timeouts.leave(self)
         self._keep = False
         downstream.write(response.interim(101, b"Switching Protocols", kept))
-        window = self._gateway.window
-        self._joined = Tunnel(
-            downstream.transport, transport, window, self._half_ended, self._tunnel_ended
+        leading = downstream.hand_over()
+        framed = protocol.lower() == b"websocket"
+        self._joined = tunnel = Tunnel(
+            downstream.transport, transport, self._gateway.window, self._tunnel_ended, framed=framed
         )
-        self._joined.start(downstream.hand_over(), leftover)
-
-    def _half_ended(self) -> None:
-        """The other half may go on for as long as an answer may stand still."""
         self._mark = (0, 0)
-        self._gateway.stalls.enter(self, self._gateway.monotonic())
+        self._gateway.streams.enter(self, "websocket" if framed else "tunnel")
+        tunnel.start(leading, leftover)
 
-    def _tunnel_ended(self, bytes_in: int, bytes_out: int) -> None:
-        self.bytes_in, self.bytes_out = bytes_in, bytes_out
+    def _tunnel_ended(self) -> None:
+        self.bytes_in, self.bytes_out = self.carried
         self._end(self._gateway.monotonic(), cut=True)
         self._downstream.left()
+
+    # -- what a stream is asked
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes from the client, and to it."""
+        tunnel = self._joined
+        if tunnel is None:
+            return self.bytes_in, self.bytes_out
+        return tunnel.down.bytes, tunnel.up.bytes
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Changes whenever bytes move, also those that only leave a buffer."""
+        if self._joined is not None:
+            return self._joined.moved
+        waiting = self._downstream.transport.get_write_buffer_size()
+        return self.bytes_in + self.bytes_out, waiting
+
+    @property
+    def is_half_ended(self) -> bool:
+        """Whether one side has said all that it will say."""
+        return self._joined is not None and self._joined.is_half
+
+    @property
+    def ended_by(self) -> str:
+        """Who ended the stream."""
+        if self._joined is not None:
+            return self._joined.ended_by
+        if self.status == CLIENT_GONE:
+            return CLIENT
+        return GATEWAY if self.outcome.startswith("local_") else INSTANCE
+
+    def is_ruled_by(self, new: Snapshot) -> bool:
+        """Whether the rule is the same in a newer snapshot."""
+        return self.ready is not None and is_same(self.ready.route, self._serving.snapshot, new)
+
+    def part(self, code: int, why: str) -> None:
+        """Ends the stream from here, in its own words where it has any."""
+        self.detail = why
+        if self._joined is None or not self._joined.part(code, why):
+            self.close()
+
+    def close(self) -> None:
+        """Ends the stream when what was written has left; an answer is cut, as it has no end."""
+        if self._joined is not None:
+            self._joined.close()
+        elif not self._done:
+            self._end(self._gateway.monotonic(), cut=True)
+            self._downstream.cut(reset=self._framing is Framing.CLOSE)
+
+    def cut_short(self) -> None:
+        """Ends the stream at once."""
+        if self._joined is not None:
+            self._joined.abort()
 
     # -- an answer that does not come
 
@@ -207,9 +268,6 @@ class Answering(Context):
         that we wait for is the listener's to time."""
         if self._done:
             return
-        if self._joined is not None:
-            self._joined.close()
-            return
         if self._more and not self._held and self.ready is not None:
             self.ready.timeouts.enter(self, now)
             return
@@ -217,7 +275,9 @@ class Answering(Context):
             self.status = 0
             self.fail(OriginTimeout("no answer within the rule's timeout"))
             return
-        mark = (self.bytes_out, self._downstream.transport.get_write_buffer_size())
+        if self in self._gateway.streams:
+            return
+        mark = self.moved
         if mark == self._mark and self._headed_at + self._gateway.stalls.after_s <= now:
             self._cut("the answer stalled")
             return

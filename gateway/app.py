@@ -26,6 +26,7 @@ from gateway.observer import Observer
 from gateway.origins import NoDirectory, Origins, static_only
 from gateway.rules.live import LiveRules, anything
 from gateway.settings import Settings
+from gateway.streams import Streams
 from gateway.verifiers import Verifiers
 from gateway.worker import VERSION, Worker
 
@@ -63,6 +64,7 @@ async def build(
             in_flight,
             origins,
             Verifiers(client, origins, clock, settings.rules.absolute().parent),
+            Streams(clock, telemetry.metrics, settings.limits, settings.spread_s),
             signer=_signer(settings, clock),
             filters=filters,
             sharing=sharing,

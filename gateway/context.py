@@ -21,7 +21,7 @@ from gateway.edge import response
 from gateway.edge.ports import Downstream
 from gateway.edge.request import Request
 from gateway.edge.response import Framing
-from gateway.ready import ReadyRoute
+from gateway.ready import ReadyRoute, Serving
 from gateway.reasons import reason
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Context(Request):
         "_gateway",
         "_keep",
         "_mark",
+        "_serving",
         "_standing",
         "_task",
         "attempts",
@@ -71,6 +72,7 @@ class Context(Request):
     _done: bool
     _keep: bool
     _mark: tuple[int, int] | None
+    _serving: Serving
     digits: bytes
     known_trace: Trace | None
     ready: ReadyRoute | None
@@ -170,6 +172,7 @@ class Context(Request):
             ready.timeouts.pop(self, None)
         if self._mark is not None:
             gateway.stalls.leave(self)
+            gateway.streams.leave(self)
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()

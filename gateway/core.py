@@ -27,6 +27,7 @@ from gateway.ready import ReadyRoute, Serving
 from gateway.reasons import reason
 from gateway.rules.match import Snapshot
 from gateway.rules.route import Route
+from gateway.streams import Streams
 from gateway.traces import Traces
 from gateway.verifiers import Verifiers
 
@@ -46,6 +47,7 @@ class Gateway:
         in_flight: InFlight,
         origins: Origins,
         verifiers: Verifiers,
+        streams: Streams,
         *,
         signer: PassportSigner | None = None,
         filters: Sequence[Filter] = (),
@@ -60,6 +62,7 @@ class Gateway:
         self.turn_end = origins.turn_end
         self.window = window
         self.stalls: Expiry[Context] = Expiry(stall_s)
+        self.streams = streams
         self._verifiers = verifiers
         self._filters = tuple(filters)
         self.traces = Traces(clock)
@@ -74,9 +77,11 @@ class Gateway:
         return f"Gateway({self.serving.snapshot!r}, {self.in_flight!r})"
 
     def adopt(self, snapshot: Snapshot) -> None:
-        """From here on requests start with `snapshot`; those under way keep theirs."""
+        """From here on requests start with `snapshot`; those under way keep theirs, and so do
+        streams whose own rule it leaves as it was."""
         origins = self.origins.adopt(snapshot.clusters)
         self.serving = Serving(snapshot, partial(self._make_ready, origins))
+        self.streams.adopt(snapshot)
 
     def _make_ready(
         self, origins: Mapping[str, Origin], route: Route, snapshot: Snapshot
@@ -134,3 +139,4 @@ class Gateway:
         for expiry in (*self._timeouts.values(), self.stalls):
             for exchange in expiry.due(now):
                 exchange.expire(now)
+        self.streams.tick(now)

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 class Exchange(Attempting):
     """What the client's connection drives, and what filters are given."""
 
-    __slots__ = ("_serving",)
-
-    _serving: Serving
+    __slots__ = ()
 
     def __init__(
         self,

@@ -16,6 +16,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Without `registry` only clusters of static instances can serve; without a keyring no passport
     is minted. `reuse_port` lets several workers share `listen`. With `cache` they share the rate
     limits too; without it each worker has them whole.
+
+    A drain closes connections that have been idle for `quiet_s`, waits `drain_s` for requests under
+    way, and then ends streams over `spread_s`.
     """
 
     rules: Path
@@ -32,7 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_successes: float = 1.0
     registry_ttl_s: float = 3.0
     discovery_interval_s: float = 0.3
+    quiet_s: float = 0.5
     drain_s: float = 5.0
+    spread_s: float = 2.0
     limits: Limits = Limits()
 
     @property

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_window_s: float = 10.0
     idle_s: float = 65.0
     stall_s: float = 65.0  # an answer that moves no byte for so long is cut
+    stream_idle_s: float = 300.0  # the same of a tunnel or an event stream, which is ended
     linger_s: float = 2.0  # how long a refused client may go on sending before it is cut
     connections: int = 20_000
     requests: int = 4_000  # a connection

@@ -46,6 +46,17 @@ def travelling(headers: Headers) -> tuple[Headers, bool]:
     return kept, has_length
 
 
+def upgrade(headers: Headers) -> bytes:
+    """The protocol that the instance switches to; nothing where it does not say."""
+    return next((value for name, value in headers if name.lower() == b"upgrade"), b"")
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether the answer is one of server-sent events."""
+    kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+    return kind.partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
 def framing(method: bytes, status: int, has_length: bool, is_11: bool) -> Framing:
     """How the body of this answer is framed for this client."""
     if method == b"HEAD" or status == 204 or status == 304:
