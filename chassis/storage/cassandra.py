@@ -70,14 +70,14 @@ class CassandraTables:
         table = self._of(row)
         cql = table.cql.get
         statement = self._link.ready.get(cql) or await self._link.prepared(cql)
-        return _found(table, await self._point(table, statement, key))
+        return _found(table, await self._point(table, statement, table.key(key)))
 
     async def get_many(self, row: type[R], keys: Sequence[tuple[Any, ...]]) -> list[R | None]:
         table = self._of(row)
         statement = await self._statement(table.cql.get)
         found: list[R | None] = []
         for at in range(0, len(keys), _READS_AT_ONCE):
-            some = keys[at : at + _READS_AT_ONCE]
+            some = [table.key(key) for key in keys[at : at + _READS_AT_ONCE]]  # or none is asked
             answers = [self._point(table, statement, key) for key in some]
             found += [_found(table, answer) for answer in await asyncio.gather(*answers)]
         return found
@@ -85,7 +85,7 @@ class CassandraTables:
     async def version(self, row: type[Row], *key: Any) -> int | None:
         table = self._of(row)
         statement = await self._statement(table.cql.version)
-        answer = await self._point(table, statement, key)
+        answer = await self._point(table, statement, table.key(key))
         version = answer.rows[0][0] if answer.rows else None
         return version if version is not None and version >= 0 else None
 
@@ -273,12 +273,9 @@ class CassandraTables:
                 raise unknown
             return stored
 
-    def _point(
-        self, table: Table[Any], statement: Any, key: tuple[Any, ...]
-    ) -> asyncio.Future[Answer]:
-        """Asks for what is under one whole key."""
-        values = table.key(key)
-        return self._link.read(statement, unpacked(values), table.codec.routing(values))
+    def _point(self, table: Table[Any], statement: Any, key: list[bytes]) -> asyncio.Future[Answer]:
+        """Asks for what is under one whole key, packed."""
+        return self._link.read(statement, unpacked(key), table.codec.routing(key))
 
     async def _id(self, cql: str) -> bytes:
         query_id: bytes = (await self._statement(cql)).query_id

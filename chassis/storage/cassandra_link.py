@@ -23,7 +23,8 @@ from chassis.storage.cassandra_faults import translated
 from chassis.storage.cassandra_url import Address
 
 AT_ONCE = 8_192
-"""Requests under way; the driver blocks the loop when a connection has none left (32,768)."""
+"""Requests under way, the others wait: the driver blocks the loop when a connection has no more
+than 32,768."""
 _PLAIN_TAIL = struct.Struct(">HB")
 _TIMED_TAIL = struct.Struct(">HBq")
 _SERIAL_TAIL = struct.Struct(">HBH")
@@ -50,23 +51,38 @@ class Write(BatchMessage):  # type: ignore[misc]  # the driver has no types
         f.write(self._body)
 
 
-class Link:
-    """One session of the driver, opened at first use. For one event loop."""
+class Request(NamedTuple):
+    """What the driver is to send, and how it may repeat it."""
 
-    def __init__(self, address: Address) -> None:
+    message: Any
+    routing: bytes | None
+    retries: Any
+    statement: Any
+
+
+class Link:
+    """One session of the driver, opened at first use. For one event loop.
+
+    A request that finds `at_once` under way waits for its turn, as long as it would for an answer.
+    """
+
+    def __init__(self, address: Address, at_once: int = AT_ONCE) -> None:
         self.address = address
         self.ready: dict[str, Any] = {}
+        self._at_once = at_once
         self._connected: Connected | None = None
         self._opening: asyncio.Future[Connected] | None = None
+        self._ending: asyncio.Future[None] | None = None
         self._preparing: dict[str, asyncio.Future[Any]] = {}
         self._closed = False
         self._answers: deque[tuple[asyncio.Future[Answer], Answer | None, Any]] = deque()
         self._woken = False
         self._under_way = 0
+        self._waiting: deque[tuple[asyncio.Future[Answer], asyncio.TimerHandle, Request]] = deque()
         self._plain, self._once = RetryPolicy(), FallthroughRetryPolicy()
 
     def __repr__(self) -> str:
-        return f"Link({self.address}, under_way={self._under_way})"
+        return f"Link({self.address}, under_way={self._under_way}, waiting={len(self._waiting)})"
 
     async def open(self) -> None:
         """Connects unless it has; in a thread, as it blocks. A failure is tried again next time."""
@@ -77,7 +93,10 @@ class Link:
         if self._opening is None or self._opening.done():
             self._opening = asyncio.ensure_future(asyncio.to_thread(connect, self.address))
             self._opening.add_done_callback(_heard)
-        self._connected = await self._translated(asyncio.shield(self._opening))
+        connected = await self._translated(asyncio.shield(self._opening))
+        if self._closed:
+            raise self._ended()
+        self._connected = connected
 
     async def prepared(self, cql: str) -> Any:
         """The prepared statement, made at its first use; look into `ready` before."""
@@ -95,7 +114,9 @@ class Link:
         answer = self._driver.session.execute_async(
             SimpleStatement(cql, fetch_size=None), timeout=timeout_s or self.address.timeout_s
         )
-        return await self._answered(answer)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._hear(answer, future)
+        return await future
 
     def read(
         self,
@@ -106,7 +127,8 @@ class Link:
         fetch: int | None = None,
         more: bytes | None = None,
     ) -> asyncio.Future[Answer]:
-        """Sends at once; `values` without their lengths. `more` asks for the next page."""
+        """Sends unless too many are under way, then it waits; `values` without their lengths.
+        `more` asks for the next page."""
         message = ExecuteMessage(
             statement.query_id,
             values,
@@ -116,7 +138,7 @@ class Link:
             skip_meta=bool(statement.result_metadata),
             result_metadata_id=statement.result_metadata_id,
         )
-        return self._sent(message, routing, self._plain, statement)
+        return self._sent(Request(message, routing, self._plain, statement))
 
     def write(
         self,
@@ -137,13 +159,13 @@ class Link:
             tail = _PLAIN_TAIL.pack(QUORUM, 0)
         kind = BatchType.LOGGED if logged else BatchType.UNLOGGED
         message = Write(kind, len(fragments), b"".join(fragments), tail)
-        return self._sent(message, routing, self._plain)
+        return self._sent(Request(message, routing, self._plain, None))
 
     def swap(self, fragment: bytes, routing: bytes) -> asyncio.Future[Answer]:
         """Sends one conditional statement, sent once: its first value is whether it was applied."""
         tail = _SERIAL_TAIL.pack(QUORUM, _WITH_SERIAL, SERIAL)
         message = Write(BatchType.UNLOGGED, 1, fragment, tail)
-        return self._sent(message, routing, self._once)
+        return self._sent(Request(message, routing, self._once, None))
 
     def replicas(self, routing: bytes) -> tuple[str, ...]:
         """Who keeps a partition: rows with the same keepers may travel together."""
@@ -167,13 +189,15 @@ class Link:
             raise StoreUnavailable(f"{self.address}: its nodes do not agree on the schema")
 
     async def close(self) -> None:
-        """Ends the session; what is under way fails."""
+        """Ends the session, also one that is still being opened and also when the caller does not
+        wait for it; what is under way fails."""
         self._closed, self._connected = True, None
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            await asyncio.wait([opening])
-            if not opening.cancelled() and opening.exception() is None:
-                await asyncio.to_thread(opening.result().cluster.shutdown)
+        while self._waiting:
+            self._give_up(self._waiting.popleft()[0], self._ended())
+        if self._ending is None and self._opening is not None:
+            self._ending = asyncio.ensure_future(_end(self._opening))
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
 
     @property
     def release(self) -> tuple[int, ...]:
@@ -201,31 +225,54 @@ class Link:
         if not done.cancelled() and done.exception() is None:
             self.ready[cql] = done.result()
 
-    def _sent(
-        self, message: Any, routing: bytes | None, retries: Any, statement: Any = None
-    ) -> asyncio.Future[Answer]:
+    def _sent(self, request: Request) -> asyncio.Future[Answer]:
         driver = self._driver
-        if self._under_way >= AT_ONCE:
-            raise StoreUnavailable(f"{self.address}: too many requests are under way")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        if self._under_way < self._at_once and not self._waiting:
+            self._send(driver, request, future)
+            return future
+        late = StoreUnavailable(f"{self.address}: too many requests are under way")
+        timer = loop.call_later(self.address.timeout_s, self._give_up, future, late)
+        self._waiting.append((future, timer, request))
+        return future
+
+    def _send(self, driver: Connected, request: Request, future: asyncio.Future[Answer]) -> None:
         answer = ResponseFuture(
             driver.session,
-            message,
-            SimpleStatement("", routing_key=routing, keyspace=self.address.keyspace),
+            request.message,
+            SimpleStatement("", routing_key=request.routing, keyspace=self.address.keyspace),
             self.address.timeout_s,
-            prepared_statement=statement,
-            retry_policy=retries,
+            prepared_statement=request.statement,
+            retry_policy=request.retries,
             row_factory=tuple_factory,
             load_balancer=driver.balancer,
         )
         answer.send_request()
-        return self._answered(answer)
+        self._hear(answer, future)
 
-    def _answered(self, answer: Any) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    def _send_waiting(self) -> None:
+        """Sends those whose turn it is now; whoever was cancelled, or has waited too long, is
+        passed over."""
+        while self._waiting and self._under_way < self._at_once:
+            future, timer, request = self._waiting.popleft()
+            timer.cancel()
+            if future.done():
+                continue
+            try:
+                self._send(self._driver, request, future)
+            except Exception as fault:
+                future.set_exception(translated(fault, self.address))
+
+    @staticmethod
+    def _give_up(future: asyncio.Future[Answer], failure: StoreUnavailable) -> None:
+        if not future.done():
+            future.set_exception(failure)
+
+    def _hear(self, answer: Any, future: asyncio.Future[Answer]) -> None:
         self._under_way += 1
         args = (future, answer, future.get_loop())
         answer.add_callbacks(self._landed, self._failed, callback_args=args, errback_args=args)
-        return future
 
     # These two run on the driver's thread.
     def _landed(self, rows: Any, future: Any, answer: Any, loop: Any) -> None:
@@ -259,6 +306,13 @@ class Link:
                 failure = translated(fault, self.address)
                 failure.__cause__ = fault
                 future.set_exception(failure)
+        self._send_waiting()
+
+
+async def _end(opening: asyncio.Future[Connected]) -> None:
+    await asyncio.wait([opening])
+    if not opening.cancelled() and opening.exception() is None:
+        await asyncio.to_thread(opening.result().cluster.shutdown)
 
 
 def _heard(done: asyncio.Future[Any]) -> None:

@@ -36,6 +36,11 @@ class TcpProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many are open through it now."""
+        return len(self._writers) // 2
+
     def hold(self) -> None:
         self._open.clear()
 
