@@ -38,7 +38,7 @@ def head(context: Context, ready: ReadyRoute) -> bytes:
             lines,
             traced,
             context.forwarding,
-            fields.authority,
+            context.asked_host,
             ready.deadline_line,
             framing,
         )

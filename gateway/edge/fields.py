@@ -14,21 +14,33 @@ from chassis.errors import BadRequest
 from chassis.http.framing import CHUNKED, HOP_BY_HOP, Headers
 from chassis.identity import PASSPORT_HEADER
 from chassis.telemetry import TRACEPARENT
+from gateway.edge.forwarded import PREFIX, Told, told
 from gateway.edge.peer import bare_host
 from gateway.edge.refusals import ExpectationFailed, NotImplementedHere
 
 FORWARDING = frozenset(
     {
+        b"client-cert",
+        b"client-cert-chain",
         b"forwarded",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-port",
         b"x-forwarded-prefix",
         b"x-forwarded-proto",
         b"x-forwarded-server",
+        b"x-original-forwarded-for",
+        b"x-original-url",
         b"x-real-ip",
+        b"x-rewrite-url",
     }
 )
+"""How a request came here, for whom, and for which target: from outside these are mere claims.
+Whatever else begins with x-forwarded- goes the same way."""
+
 OURS = frozenset(
     {
         PASSPORT_HEADER,
@@ -63,7 +75,7 @@ class Fields:
 
     `pairs` travel on, and `lines` is the same as bytes. `authority` is the Host value as it came,
     `host` that in lower case and without a port. `forwarded` is what the fields say of where the
-    request came from, x-forwarded-for and -proto, to be believed only of a trusted proxy.
+    request came from, to be believed only of a trusted proxy.
     """
 
     __slots__ = (
@@ -90,11 +102,13 @@ class Fields:
         self.asks_upgrade = False
         self.upgrade: bytes | None = None
         self.claimed_trace: bytes | None = None
-        self.forwarded: tuple[bytes, bytes] | None = None
+        self.forwarded: Told | None = None
         self.authority = self._sort(fields, is_11)
         self.host = bare_host(self.authority)
         self.is_plain = self.keep_alive and not (self.length or self.expects or self.asks_upgrade)
         self.lines = written(self._pairs)
+        if PREFIX in self.lines:
+            self._drop_prefixed()
 
     def __repr__(self) -> str:
         return f"Fields({len(self.pairs)}, host={self.host!r}, length={self.length})"
@@ -153,8 +167,7 @@ class Fields:
         if b"baggage" in seen:
             self._keep_baggage(seen[b"baggage"])
         self.claimed_trace = seen.get(TRACEPARENT)
-        if b"x-forwarded-for" in seen:
-            self.forwarded = seen[b"x-forwarded-for"], seen.get(b"x-forwarded-proto", b"")
+        self.forwarded = told(seen)
 
     def _note_coding(self, coding: bytes, is_11: bool) -> None:
         if not is_11:
@@ -207,6 +220,10 @@ class Fields:
             if _UNDERSCORE not in pair[0] or not _has_twin(pair[0].replace(b"_", b"-"), names)
         ]
 
+    def _drop_prefixed(self) -> None:
+        self._pairs = [pair for pair in self._pairs if not pair[0].startswith(PREFIX)]
+        self.lines = written(self._pairs)
+
 
 def written(pairs: Headers) -> bytes:
     """The fields as lines of a head, each ended."""
@@ -220,9 +237,15 @@ def read(lines: bytes) -> Headers:
 
 
 def _has_twin(twin: bytes, names: set[bytes]) -> bool:
-    return twin in names or twin in WATCHED
+    return twin in names or twin in WATCHED or twin.startswith(PREFIX)
 
 
 def clean_trailers(fields: Headers) -> Headers:
     """Trailer fields that may travel on: none that frames, routes or identifies (RFC 9110 6.5)."""
-    return [pair for pair in fields if pair[0] not in WATCHED and pair[0] not in _NEVER_TRAILERS]
+    return [
+        pair
+        for pair in fields
+        if pair[0] not in WATCHED
+        and pair[0] not in _NEVER_TRAILERS
+        and not pair[0].startswith(PREFIX)
+    ]

@@ -17,10 +17,11 @@ class Request:
     `headers` travel on and may be edited; as long as nobody asks for them, `own_headers` is None
     and what `fields` has ready is sent as it is. `client` is the peer's address, or what a trusted
     peer said; `forwarding` are the lines that tell the instance so, up to the value of
-    x-forwarded-host.
+    x-forwarded-host, which is `asked_host`.
     """
 
     __slots__ = (
+        "asked_host",
         "client",
         "fields",
         "forwarding",
@@ -45,8 +46,10 @@ class Request:
         self.is_trusted = peer.is_trusted
         self.client = peer.address
         self.forwarding = peer.lines
+        self.asked_host = authority = fields.authority
         if fields.forwarded is not None and peer.is_trusted:
-            self.client, self.forwarding = peer.forwarded(*fields.forwarded)
+            told = peer.forwarded(fields.forwarded, authority)
+            self.client, self.forwarding, self.asked_host = told
         self.own_headers: Headers | None = None
         self.path, _, self.query = target.partition(b"?")
 

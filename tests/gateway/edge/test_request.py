@@ -3,7 +3,7 @@ import pytest
 from chassis.errors import BadRequest, RequestFailure
 from chassis.http.framing import CHUNKED, Headers
 from gateway.edge.fields import Fields, clean_trailers
-from gateway.edge.peer import Peer, networks
+from gateway.edge.peer import Peer, trust_of
 from gateway.edge.refusals import ExpectationFailed, MethodNotAllowed, NotImplementedHere
 from gateway.edge.request import Request, check_method, is_version_11, origin_form
 
@@ -20,7 +20,7 @@ def request(
     trusted: bool = False,
 ) -> Request:
     """As the reader does it."""
-    peer = Peer("192.0.2.1", networks(["192.0.2.0/24"]) if trusted else ())
+    peer = Peer("192.0.2.1", trust_of(["192.0.2.0/24"] if trusted else []))
     is_11 = is_version_11(version)
     check_method(method)
     read = Fields([(b"host", host), *(fields or [])], is_11)
