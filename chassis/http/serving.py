@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,10 @@ UNIX_PATH_LIMIT = 107
 
 
 def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False) -> socket.socket:
-    """A listening TCP socket; `ConfigurationFault` says which port is taken."""
+    """A listening TCP socket; `ConfigurationFault` says which port is taken.
+
+    On `::` it takes IPv4 connections as well, whatever the system's own default.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only where the protocol is named
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -34,29 +40,74 @@ def bind(host: str, port: int, *, backlog: int = 1024, reuse_port: bool = False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.bind((host, port))
         listening.listen(backlog)
     except (OSError, OverflowError) as fault:
         listening.close()
         why = fault.strerror if isinstance(fault, OSError) else "there is no such port"
-        message = f"cannot listen on {host}:{port}: {why}; choose another port"
+        where = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+        message = f"cannot listen on {where}: {why}; choose another port"
         raise ConfigurationFault([message], what="the listening address") from None
     listening.setblocking(False)
     return listening
 
 
-def bind_unix(path: Path) -> socket.socket:
-    """A listening unix socket that only its owner may use; replaces one left by a dead process."""
+def bind_unix(path: Path, *, mode: int = 0o600, backlog: int = 64) -> socket.socket:
+    """A listening unix socket that only its owner may use, unless `mode` says otherwise.
+
+    Replaces one left by a dead process; `ConfigurationFault` when somebody answers there, or when
+    it is no socket.
+    """
     if len(bytes(path)) > UNIX_PATH_LIMIT:
         message = f"{path} is longer than the {UNIX_PATH_LIMIT} bytes that a socket's path may have"
         raise ConfigurationFault([f"{message}; choose a shorter folder"], what="the socket")
-    path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(str(path))
-    path.chmod(0o600)
-    listening.listen(64)
+    try:
+        _remove_stale(path)
+        listening.bind(str(path))
+        path.chmod(mode)
+        listening.listen(backlog)
+    except OSError as fault:
+        listening.close()
+        message = f"cannot listen on {path}: {fault.strerror}"
+        raise ConfigurationFault([message], what="the socket") from None
     listening.setblocking(False)
     return listening
+
+
+def unix_remover(path: Path) -> Callable[[], None]:
+    """Removes the socket that is at `path` now; one that took its place later is left alone."""
+    made = path.stat().st_ino
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == made:
+                path.unlink()
+
+    return remove
+
+
+def _remove_stale(path: Path) -> None:
+    """Nobody can answer before `listen`, so between our `bind` and that another may take the place:
+    two that start at the same instant are not told apart, all others are."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise OSError(errno.EEXIST, "a file that is no socket is in its place")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            pass  # its backlog is full: somebody is there
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, "somebody answers there; stop that one, or choose another path")
 
 
 class Listener:
