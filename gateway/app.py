@@ -19,8 +19,7 @@ from chassis.telemetry import Telemetry
 from gateway.admin import admin_app
 from gateway.admission import InFlight, Sharing
 from gateway.core import Gateway
-from gateway.edge.listener import Listener
-from gateway.edge.peer import networks
+from gateway.edge.listeners import Listeners
 from gateway.filters import Filter
 from gateway.observer import Observer
 from gateway.origins import NoDirectory, Origins, static_only
@@ -71,7 +70,8 @@ async def build(
             stall_s=settings.limits.stall_s,
             window=settings.limits.window,
         )
-        listener = Listener(gateway, clock, settings.limits, networks(settings.trusted_proxies))
+        listeners = Listeners(settings.listens(), gateway, clock, telemetry.log.say)
+        listeners.register(telemetry.metrics)
         live = LiveRules(
             settings.rules,
             settings.root / "gateway" / "rules",
@@ -80,7 +80,7 @@ async def build(
             accept=static_only if registry is None else anything,
         )
         close = stack.pop_all().aclose
-        return Worker(settings, clock, telemetry, live, gateway, listener, registry, close)
+        return Worker(settings, clock, telemetry, live, gateway, listeners, registry, close)
     raise AssertionError("the stack swallows nothing")
 
 

@@ -8,13 +8,17 @@ import msgspec
 
 from chassis.errors import ConfigurationFault
 from gateway.edge.limits import Limits
+from gateway.edge.listen import Listen, listens, place
+from gateway.edge.peer import trust_of
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Read from `STAGEDOOR_…`, or made by the command line. Port 0 takes a free one.
 
     Without `registry` only clusters of static instances can serve; without a keyring no passport
-    is minted. `reuse_port` lets several workers share `listen`. With `cache` they share the rate
+    is minted. `listen` is one place or several with blanks between, as `gateway.edge.listen` has
+    it; `reuse_port` lets several workers share its ports. `trusted_proxies` (CIDRs, or `unix`) and
+    `trusted_hops` say whose forwarding fields are believed. With `cache` they share the rate
     limits too; without it each worker has them whole.
 
     A drain closes connections that have been idle for `quiet_s`, waits `drain_s` for requests under
@@ -31,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keyring: Path | None = None
     reuse_port: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    trusted_hops: int = 0
     in_flight: int = 10_000
     log_successes: float = 1.0
     registry_ttl_s: float = 3.0
@@ -44,12 +49,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def root(self) -> Path:
         return self.home.absolute()
 
+    def listens(self) -> tuple[Listen, ...]:
+        """What `listen` says; `ConfigurationFault` names every fault."""
+        trust = trust_of(self.trusted_proxies, self.trusted_hops)
+        return listens(self.listen, self.limits, trust)
+
 
 def address(text: str, what: str) -> tuple[str, int]:
     """The host and port of `host:port`; `ConfigurationFault` says how to write one."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
-        raise ConfigurationFault(
-            [f"{what} {text!r}: write host:port, for example 127.0.0.1:8080"], what="the settings"
-        )
-    return host.strip("[]"), int(port)
+    try:
+        return place(text)
+    except ValueError as fault:
+        raise ConfigurationFault([f"{what} {text!r}: {fault}"], what="the settings") from None

@@ -17,6 +17,7 @@ from chassis.http.serving import bind
 from chassis.telemetry import Telemetry
 from gateway.core import Gateway
 from gateway.edge.listener import Listener
+from gateway.edge.listeners import Listeners
 from gateway.origins import Origin
 from gateway.rules.live import LiveRules
 from gateway.settings import Settings, address
@@ -34,13 +35,13 @@ class Worker:
         telemetry: Telemetry,
         live: LiveRules,
         gateway: Gateway,
-        listener: Listener,
+        listeners: Listeners,
         registry: Registry | None,
         close: Callable[[], Any],
     ) -> None:
         self.settings = settings
         self.gateway = gateway
-        self.listener = listener
+        self.listeners = listeners
         self.live = live
         self.telemetry = telemetry
         self.stopping = asyncio.Event()
@@ -55,6 +56,11 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"Worker({self.telemetry.instance}, {self.gateway!r}, ready={self._is_ready})"
+
+    @property
+    def listener(self) -> Listener:
+        """The first one, which the registry is told of."""
+        return self.listeners.first
 
     # -- what the admin application asks
 
@@ -81,14 +87,15 @@ class Worker:
         self._admin = AdminListener(admin_app, bind(*address(settings.admin, "the admin address")))
         await self._admin.start()
         self.admin_port = self._admin.port
-        host, port = address(settings.listen, "the listening address")
-        self.port = await self.listener.start(host, port, reuse_port=settings.reuse_port)
-        self._presence = self._be_found(host)
+        await self.listeners.start(reuse_port=settings.reuse_port)
+        self.port = self.listeners.ports[0]
+        self._presence = self._be_found()
         self._is_ready = True
-        self.telemetry.log.say("serving", port=self.port, admin=self.admin_port)
+        self.telemetry.log.say("serving", ports=self.listeners.ports, admin=self.admin_port)
 
-    def _be_found(self, host: str) -> asyncio.Task[None] | None:
-        if self._registry is None:
+    def _be_found(self) -> asyncio.Task[None] | None:
+        host = self.listener.listen.host
+        if self._registry is None or not host:
             return None
         admin_host, _ = address(self.settings.admin, "the admin address")
         admin_address = f"{admin_host}:{self.admin_port}"
@@ -106,20 +113,20 @@ class Worker:
         """Drains in order, then closes. What is left at the deadline is cut."""
         settings = self.settings
         self._is_ready = False
-        self.telemetry.log.say("draining", connections=len(self.listener.connections))
+        self.telemetry.log.say("draining", connections=self.listeners.connections)
         if self._presence is not None:
             await background.stop(self._presence)
             await self._clock.sleep(settings.discovery_interval_s)
-        self.listener.stop_accepting()
-        self.listener.close_idle()
-        await self.listener.wait_empty(settings.drain_s)
+        self.listeners.stop_accepting()
+        self.listeners.close_idle()
+        await self.listeners.wait_empty(settings.drain_s)
         await self.close()
 
     async def close(self) -> None:
         """Ends everything now, in the reverse order of opening."""
         if self._presence is not None:
             await background.stop(self._presence)
-        await self.listener.close()
+        await self.listeners.close()
         if self._admin is not None:
             await self._admin.drain(0.1)
         await self.live.close()

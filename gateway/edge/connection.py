@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
 from gateway.edge.limits import Limits
-from gateway.edge.peer import Network, Peer
+from gateway.edge.peer import Peer
 from gateway.edge.ports import Exchanges, Inflight
 from gateway.edge.reader import BODY, HEAD, PHASES, READ, START, Reader
 from gateway.edge.refusals import TooSlow
@@ -33,9 +33,12 @@ class Owner(Protocol):
     limits: Limits
     clock: Clock
     waits: Waits[EdgeConnection]
-    trusted: tuple[Network, ...]
     exchanges: Exchanges
     draining: bool
+
+    def meet(self, transport: asyncio.Transport, source: str | None) -> Peer:
+        """Who is at the other end; `source` is what its balancer said."""
+        ...
 
     def opened(self, connection: EdgeConnection) -> bool:
         """Counts it in; False when there are too many."""
@@ -60,6 +63,7 @@ class EdgeConnection(asyncio.Protocol):
         "_reader",
         "_reading",
         "_served",
+        "_source",
         "_state",
         "_turn_end",
         "_unsent",
@@ -70,8 +74,9 @@ class EdgeConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, source: str | None = None) -> None:
         self._owner = owner
+        self._source = source
         self._open = owner.exchanges.open
         self._turn_end = owner.exchanges.turn_end
         self._unsent = b""
@@ -98,9 +103,7 @@ class EdgeConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self._limits.window)
-        name = transport.get_extra_info("peername")
-        address = name[0] if isinstance(name, tuple) else "unix"
-        self.peer = Peer(address, self._owner.trusted)
+        self.peer = self._owner.meet(self.transport, self._source)
         clock = self._owner.clock
         now = clock.monotonic()
         self._until = now + self._limits.age_s * (1 + clock.random() / 5)
@@ -310,9 +313,10 @@ class EdgeConnection(asyncio.Protocol):
 
     def _end(self, *, clean: bool) -> None:
         """Closes; when the client may still be sending, reads on for a while, so that our answer is
-        not lost to a reset (RFC 9112 section 9.6)."""
+        not lost to a reset (RFC 9112 section 9.6). Under TLS the end of it can only be told by its
+        length: what came behind a close_notify of ours would reset the connection."""
         self._waits.bodies.leave(self)
-        if clean or not self.transport.can_write_eof():
+        if clean:
             self.close()
             return
         self._state = LINGERING
@@ -320,7 +324,8 @@ class EdgeConnection(asyncio.Protocol):
         self._waits.lingering.enter(self, self._owner.clock.monotonic())
         self._set_reading()
         self.flush()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def close_if_idle(self) -> None:
         if self._reader.phase == START and not (self._aside or self._state):

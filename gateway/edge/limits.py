@@ -14,6 +14,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     head: int = 32 * KIB  # 431
     fields: int = 100  # 431
     body: int | None = None  # 413; None streams bodies of any size
+    handshake_s: float = 5.0  # for a PROXY header and a TLS handshake, together
+    arriving: int = 1_000  # connections in that state; beyond, the longest of them is cut
     head_s: float = 5.0  # 408
     body_rate: int = KIB  # 408, bytes a second over each `body_window_s`
     body_window_s: float = 10.0

@@ -1,16 +1,20 @@
-"""The listening sockets, the connections they accepted, their timeouts, and the drain."""
+"""One listening socket, the connections it accepted, their timeouts, and the drain."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from chassis.clock import Clock, Timer
-from chassis.http.serving import bind
+from chassis.http.serving import bind, bind_unix, unix_remover
+from gateway.edge.arrivals import Arrivals, Counts
+from gateway.edge.certificates import Certificates
+from gateway.edge.client_certificate import Certificate, certificate_of
 from gateway.edge.connection import EdgeConnection
 from gateway.edge.limits import Limits
-from gateway.edge.peer import Network
+from gateway.edge.listen import Listen
+from gateway.edge.peer import UNIX, Peer
 from gateway.edge.ports import Exchanges
 from gateway.edge.waits import Waits
 
@@ -19,24 +23,34 @@ _BACKLOG = 4_096
 
 
 class Listener:
-    """Accepts on one address. Several processes may share it, each with its own listener."""
+    """Accepts at one place. Several processes may share it, each with its own listener.
+
+    Plain connections are accepted by the loop itself; where there is a PROXY header or a TLS
+    handshake to wait for, by `Arrivals`.
+    """
 
     def __init__(
         self,
         exchanges: Exchanges,
         clock: Clock,
-        limits: Limits | None = None,
-        trusted: Sequence[Network] = (),
+        listen: Listen,
+        certificates: Certificates | None = None,
     ) -> None:
         self.exchanges = exchanges
         self.clock = clock
-        self.limits = limits or Limits()
-        self.trusted = tuple(trusted)
+        self.listen = listen
+        self.limits: Limits = listen.limits
+        self.balancers = listen.balancers
+        self.certificates = certificates
         self.waits: Waits[EdgeConnection] = Waits(self.limits)
         self.draining = False
         self.connections: set[EdgeConnection] = set()
-        self.refused_connections = 0
+        self.counts = Counts()
+        self._scheme = b"http" if certificates is None else b"https"
+        self._asks = listen.tls is not None and listen.tls.client != "none"
         self._server: asyncio.Server | None = None
+        self._arrivals: Arrivals | None = None
+        self._remove: Callable[[], None] | None = None
         self._timer: Timer | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -44,16 +58,35 @@ class Listener:
     def __repr__(self) -> str:
         return f"Listener({len(self.connections)} connections, draining={self.draining})"
 
-    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
-        """Listens and returns the port."""
-        return await self.serve(bind(host, port, backlog=_BACKLOG, reuse_port=reuse_port))
+    @property
+    def arriving(self) -> int:
+        """Connections whose PROXY header or TLS handshake is under way."""
+        return len(self._arrivals) if self._arrivals is not None else 0
+
+    async def start(self, *, reuse_port: bool = False) -> int:
+        """Listens and returns the port; 0 for a unix socket."""
+        listen = self.listen
+        if listen.path is None:
+            return await self.serve(
+                bind(listen.host, listen.port, backlog=_BACKLOG, reuse_port=reuse_port)
+            )
+        listening = bind_unix(listen.path, mode=listen.mode, backlog=_BACKLOG)
+        self._remove = unix_remover(listen.path)
+        return await self.serve(listening)
 
     async def serve(self, listening: socket.socket) -> int:
         """Accepts on a socket that is bound already; returns its port."""
+        is_unix = listening.family == socket.AF_UNIX
+        port = 0 if is_unix else int(listening.getsockname()[1])
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, sock=listening, backlog=_BACKLOG)
+        if self.balancers is not None or self.certificates is not None:
+            self._arrivals = Arrivals(self, listening)
+        elif is_unix:
+            self._server = await loop.create_unix_server(self._accept, sock=listening)
+        else:
+            self._server = await loop.create_server(self._accept, sock=listening, backlog=_BACKLOG)
         self._tick()
-        return int(listening.getsockname()[1])
+        return port
 
     def _accept(self) -> EdgeConnection:
         return EdgeConnection(self)
@@ -62,14 +95,32 @@ class Listener:
         now = self.clock.monotonic()
         self.waits.tick(now)
         self.exchanges.tick(now)
+        if self._arrivals is not None:
+            self._arrivals.tick(now)
         self._timer = self.clock.call_later(_TICK_S, self._tick)
+
+    # -- what arrivals ask
+
+    def is_full(self, arriving: int) -> bool:
+        return len(self.connections) + arriving >= self.limits.connections
+
+    def connection(self, source: str | None) -> EdgeConnection:
+        return EdgeConnection(self, source)
 
     # -- what connections call
 
+    def meet(self, transport: asyncio.Transport, source: str | None) -> Peer:
+        if source is None:
+            name = transport.get_extra_info("peername")
+            source = name[0] if isinstance(name, tuple) else UNIX
+        certificate = _shown(transport) if self._asks else None
+        return Peer(source, self.listen.trust, self._scheme, certificate)
+
     def opened(self, connection: EdgeConnection) -> bool:
         if len(self.connections) >= self.limits.connections:
-            self.refused_connections += 1
+            self.counts.full += 1
             return False
+        self.counts.accepted += 1
         self.connections.add(connection)
         self._empty.clear()
         return True
@@ -84,6 +135,11 @@ class Listener:
     def stop_accepting(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._arrivals is not None:
+            self._arrivals.close()
+        remove, self._remove = self._remove, None
+        if remove is not None:
+            remove()
 
     def close_idle(self) -> None:
         """From here on every answer ends its connection; those that wait are closed now."""
@@ -104,8 +160,18 @@ class Listener:
         """Ends at once what is left."""
         self.stop_accepting()
         self.draining = True
+        if self._arrivals is not None:
+            self._arrivals.cut()
         for connection in list(self.connections):
             connection.cut()
         if self._timer is not None:
             self._timer.cancel()
         await self.wait_empty(1.0)
+
+
+def _shown(transport: asyncio.Transport) -> Certificate | None:
+    """The client's certificate, which the handshake has verified."""
+    connection = transport.get_extra_info("ssl_object")
+    if connection is None:
+        return None
+    return certificate_of(transport.get_extra_info("peercert"), connection.getpeercert(True))

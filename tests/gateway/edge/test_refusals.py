@@ -200,6 +200,6 @@ async def test_connections_beyond_the_limit_are_closed_and_counted(tmp_path: Pat
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 second.send(GET)
                 await second.head()
-        assert worker.listener.refused_connections == 1
+        assert worker.listener.counts.full == 1
         first.send(GET)
         assert status_of((await first.answer())[0]) == 200
