@@ -3,54 +3,33 @@
 `pick` two at random, take the one with the lower cost (power of two choices, Mitzenmacher 2001);
 cost is requests in flight times a peak-sensitive moving average of latency (Finagle's peak EWMA:
 a rise counts at once, a fall decays, an idle instance's memory fades so that it is tried again).
-Passive ejection as Envoy does it: after five failures in a row an instance is left out for 30 s
-times the number of its ejections, 300 s at most; never more than a tenth of the instances but
-always one may be out; and when fewer than half are left, ejections are ignored (panic).
+Whoever joins instances that are warm already is drawn less often at first (slow start).
+
+Passive ejection as Envoy does it: after five failures in a row, or with a success rate far below
+the others', an instance is left out for 30 s times the number of its ejections, 300 s at most;
+never more than a tenth of the instances but always one may be out; and when fewer than half are
+left, ejections are ignored (panic). Where nobody can be reached at all nothing is to be spared:
+such an instance is left out however many there are, and looked at again after a second, then two,
+up to thirty, unless no other is left.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
-
-from msgspec import Struct
 
 from chassis.discovery.registry import Instance
+from chassis.discovery.standing import (
+    NO_LATENCY_YET_S,
+    BalancerConfig,
+    Standing,
+    outliers,
+)
 
-_NO_LATENCY_YET_S = 0.0005
+__all__ = ["Balancer", "BalancerConfig", "Standing"]
+
 _FADE_EVERY_S = 0.1
-
-
-class BalancerConfig(Struct, frozen=True):
-    """Seconds and counts of choosing and ejecting."""
-
-    decay_s: float = 10.0
-    eject_after: int = 5
-    eject_s: float = 30.0
-    eject_max_s: float = 300.0
-    eject_share: float = 0.1
-    forgive_s: float = 10.0
-    panic_share: float = 0.5
-
-
-@dataclass(slots=True)
-class Standing:
-    """What is known of one instance: live, read by the admin pages.
-
-    `weight_s` is its latency faded by the time without news, worked out again from `weight_until`.
-    """
-
-    instance: Instance
-    in_flight: int = 0
-    latency_s: float = 0.0
-    seen: float = 0.0
-    failures: int = 0
-    ejected: bool = False
-    ejected_until: float = 0.0
-    ejections: int = 0
-    weight_s: float = _NO_LATENCY_YET_S
-    weight_until: float = 0.0
+_TENTHS = 10
 
 
 class Balancer:
@@ -63,7 +42,8 @@ class Balancer:
         self._all: list[Standing] = []
         self._fit: list[Standing] = []
         self._by_id: dict[str, Standing] = {}
-        self._return_at = math.inf
+        self._look_at = 0.0
+        self._sweep_at = 0.0
 
     def pick(
         self,
@@ -89,9 +69,9 @@ class Balancer:
         ids already tried; they are used again only when nothing else is left.
         """
         if instances is not self._known:
-            self._adopt(instances)
-        if now >= self._return_at:
-            self._readmit(now)
+            self._adopt(instances, now)
+        if now >= self._look_at:
+            self._look(now)
         choices = self._fit
         if exclude:
             choices = [s for s in choices if s.instance.id not in exclude] or choices
@@ -125,73 +105,141 @@ class Balancer:
         if standing is not None:
             self.ended(standing, latency_s, ok, now)
 
-    def ended(self, standing: Standing, latency_s: float, ok: bool | None, now: float) -> None:
-        """The same, of a standing that was chosen. No failure is quicker than what is known."""
+    def ended(
+        self,
+        standing: Standing,
+        latency_s: float,
+        ok: bool | None,
+        now: float,
+        *,
+        reached: bool = True,
+    ) -> None:
+        """The same, of a standing that was chosen. No failure is quicker than what is known.
+
+        `reached` is False where no connection could be made: nobody is there.
+        """
         if standing.in_flight > 0:
             standing.in_flight -= 1
         if ok is None:
             return
         mean = standing.latency_s
         if latency_s < mean:
-            kept = math.exp((standing.seen - now) / self._decay_s) if ok else 1.0
+            age = (now - standing.seen) / self._decay_s if ok else 0.0
+            kept = 1.0 - age if age < 0.02 else math.exp(-age)
             latency_s += (mean - latency_s) * kept
+        elif not mean:
+            self._look_at = 0.0
         standing.latency_s = latency_s
         standing.seen = now
-        known = latency_s > _NO_LATENCY_YET_S
-        standing.weight_s = latency_s if known else _NO_LATENCY_YET_S
+        known = latency_s > NO_LATENCY_YET_S
+        standing.weight_s = latency_s if known else NO_LATENCY_YET_S
         standing.weight_until = now + _FADE_EVERY_S
         if ok:
-            standing.failures = 0
+            standing.good += 1
+            if standing.failures:
+                standing.failures = standing.unreached = standing.absences = 0
         else:
-            self._failed(standing, now)
+            self._failed(standing, now, reached)
 
-    def _failed(self, standing: Standing, now: float) -> None:
-        standing.failures += 1
-        if standing.failures >= self.config.eject_after and not standing.ejected:
-            self._eject(standing, now)
+    def superseded(self, standing: Standing, waited_s: float, now: float) -> None:
+        """Another instance answered first: this one takes at least as long as it was waited for."""
+        if standing.in_flight > 0:
+            standing.in_flight -= 1
+        if waited_s > standing.latency_s:
+            standing.latency_s, standing.seen = waited_s, now
+            self._fade(standing, now)
+
+    def checked(self, instance_id: str, healthy: bool) -> None:
+        """What active checks found, where it has changed."""
+        standing = self._by_id.get(instance_id)
+        if standing is not None and standing.healthy is not healthy:
+            standing.healthy = healthy
+            self._look_at = 0.0
 
     def standings(self) -> Mapping[str, Standing]:
         """Every instance's standing by id."""
         return self._by_id
 
+    def _failed(self, standing: Standing, now: float, reached: bool) -> None:
+        standing.bad += 1
+        standing.failures += 1
+        standing.unreached = 0 if reached else standing.unreached + 1
+        after = self.config.eject_after
+        if standing.failures < after or standing.ejected:
+            return
+        if standing.unreached >= after:
+            standing.leave_out(self.config, now)
+            self._look_at = 0.0
+        else:
+            self._eject(standing, now, f"{standing.failures} failures in a row")
+
     def _fade(self, standing: Standing, now: float) -> None:
-        faded = standing.latency_s * math.exp((standing.seen - now) / self.config.decay_s)
-        standing.weight_s = max(faded, _NO_LATENCY_YET_S)
+        if not standing.latency_s:
+            standing.weight_s = self._hoped_s()
+            standing.weight_until = now + _FADE_EVERY_S
+            return
+        faded = standing.latency_s * math.exp((standing.seen - now) / self._decay_s)
+        standing.weight_s = max(faded, NO_LATENCY_YET_S)
         standing.weight_until = now + _FADE_EVERY_S
 
-    def _adopt(self, instances: Sequence[Instance]) -> None:
-        known = self._by_id
-        self._by_id = {i.id: self._carried(known.get(i.id), i) for i in instances}
+    def _hoped_s(self) -> float:
+        """Of whom nothing is known yet: enough to be tried before the others, not to be flooded."""
+        known = [s.weight_s for s in self._all if s.latency_s]
+        return min(known) / 2 if known else NO_LATENCY_YET_S
+
+    def _adopt(self, instances: Sequence[Instance], now: float) -> None:
+        known, warm = self._by_id, bool(self._by_id)
+        self._by_id = {i.id: self._carried(known.get(i.id), i, now, warm) for i in instances}
         self._all = list(self._by_id.values())
         self._known = instances
-        self._sort_out()
+        self._look_at = 0.0
 
-    @staticmethod
-    def _carried(standing: Standing | None, instance: Instance) -> Standing:
+    def _carried(
+        self, standing: Standing | None, instance: Instance, now: float, warm: bool
+    ) -> Standing:
         if standing is None or standing.instance.address != instance.address:
-            return Standing(instance)
+            standing = Standing(instance)
+            if warm:
+                standing.ramp(self.config, now)
         standing.instance = instance
         return standing
 
-    def _eject(self, standing: Standing, now: float) -> None:
-        out = sum(s.ejected for s in self._all)
+    def _eject(self, standing: Standing, now: float, why: str) -> None:
+        out = sum(s.ejected and not s.is_absent for s in self._all)
         if out >= max(1, int(len(self._all) * self.config.eject_share)):
             return
-        forgiven = int(max(0.0, now - standing.ejected_until) / self.config.forgive_s)
-        standing.ejections = max(0, standing.ejections - forgiven) + 1
-        wait = min(self.config.eject_s * standing.ejections, self.config.eject_max_s)
-        standing.ejected, standing.ejected_until = True, now + wait
-        self._sort_out()
+        standing.eject(self.config, now, why)
+        self._look_at = 0.0
 
-    def _readmit(self, now: float) -> None:
+    def _look(self, now: float) -> None:
+        """Lets back whose time has come, compares the success rates, sorts out who may be chosen,
+        and says when to look again."""
         for standing in self._all:
             if standing.ejected and now >= standing.ejected_until:
-                standing.ejected, standing.failures = False, 0
-        self._sort_out()
+                standing.readmit(self.config, now)
+            if not standing.latency_s:
+                self._fade(standing, now)
+        if now >= self._sweep_at:
+            self._sweep(now)
+        self._sort_out(now)
+        ends = [s.ejected_until for s in self._all if s.ejected]
+        ramping = any(now < s.ramps_until for s in self._all)
+        self._look_at = min([self._sweep_at, *ends, *([now + _FADE_EVERY_S] if ramping else ())])
 
-    def _sort_out(self) -> None:
-        """Recomputes who may be chosen and when the next ejection ends."""
-        fit = [s for s in self._all if not s.ejected]
-        panic = len(fit) < len(self._all) * self.config.panic_share
-        self._fit = self._all if panic else fit
-        self._return_at = min((s.ejected_until for s in self._all if s.ejected), default=math.inf)
+    def _sweep(self, now: float) -> None:
+        self._sweep_at = now + self.config.sweep_s
+        for standing in outliers([s for s in self._all if not s.ejected], self.config):
+            share = standing.good / (standing.good + standing.bad)
+            self._eject(standing, now, f"success rate {share:.2f}, far below the others'")
+        for standing in self._all:
+            standing.good = standing.bad = 0
+
+    def _sort_out(self, now: float) -> None:
+        """Who may be chosen; while some warm up, by tenths of an equal part."""
+        there = [s for s in self._all if not s.is_absent] or self._all
+        fit = [s for s in there if s.healthy and not s.ejected]
+        if len(fit) < len(there) * self.config.panic_share:
+            fit = there
+        if any(now < s.ramps_until for s in fit):
+            fit = [s for s in fit for _ in range(max(1, int(s.share(now) * _TENTHS)))]
+        self._fit = fit

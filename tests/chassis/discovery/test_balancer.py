@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 
 import pytest
@@ -214,3 +215,164 @@ def test_there_is_always_somebody_to_pick(ends):
         balancer.started(instances[number])
         balancer.finished(instances[number], 0.01, ok, now)
     assert all(standing.in_flight == 0 for standing in balancer.standings().values())
+
+
+def lose(balancer: Balancer, instance: Instance, times: int, now: float) -> None:
+    """Nobody accepts a connection there."""
+    for _ in range(times):
+        balancer.started(instance)
+        standing = balancer.standings()[instance.id]
+        balancer.ended(standing, 0.001, False, now, reached=False)
+
+
+def shares(balancer: Balancer, instances, now: float, tries: int = 4000) -> dict[str, float]:
+    """What part each instance gets when all answer at once and equally fast."""
+    chance = random.Random(5)
+    got = dict.fromkeys([one.id for one in instances], 0)
+    for _ in range(tries):
+        picked = balancer.pick(instances, now, chance.random)
+        got[picked.id] += 1
+        balancer.started(picked)
+        balancer.finished(picked, 0.01, True, now)
+    return {name: count / tries for name, count in got.items()}
+
+
+def test_whoever_joins_warm_instances_gets_its_part_little_by_little():
+    instances = cluster(5)
+    balancer = used(instances[:4])
+    parts = [shares(balancer, instances, now)["i4"] for now in (1.0, 3.5, 6.5, 12.0)]
+    assert 0 < parts[0] < 0.06
+    assert parts == sorted(parts)
+    assert 0.15 < parts[-1] < 0.25
+
+
+def test_those_that_start_together_share_equally_from_the_start():
+    instances = cluster(4)
+    assert min(shares(Balancer(), instances, 0.0).values()) > 0.2
+
+
+def test_whoever_comes_back_from_an_ejection_warms_up_too():
+    instances = cluster(4)
+    balancer = used(instances)
+    fail(balancer, instances[0], 5)
+    assert "i0" not in reached(balancer, instances, 29.0)
+    assert 0 < shares(balancer, instances, 31.0)["i0"] < 0.1
+
+
+def test_instances_that_nobody_can_reach_are_left_out_however_many_they_are():
+    instances = cluster(10)
+    balancer = used(instances)
+    for instance in instances[2:]:
+        lose(balancer, instance, 5, 0.0)
+    assert reached(balancer, instances, 0.5) == {"i0", "i1"}
+
+
+def test_an_instance_nobody_can_reach_is_looked_at_again_after_a_second_then_ever_later():
+    instances, now, waits = cluster(3), 0.0, []
+    balancer = used(instances)
+    lose(balancer, instances[0], 5, now)
+    standing = balancer.standings()["i0"]
+    for _ in range(8):
+        waits.append(standing.ejected_until - now)
+        assert "i0" not in reached(balancer, instances, standing.ejected_until - 0.01)
+        now = standing.ejected_until
+        balancer.pick(instances, now, random.random)
+        assert not standing.ejected
+        lose(balancer, instances[0], 1, now)
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    now = standing.ejected_until
+    balancer.pick(instances, now, random.random)
+    balancer.finished(instances[0], 0.01, True, now)
+    assert (standing.failures, standing.absences) == (0, 0)
+
+
+def test_when_nobody_can_be_reached_all_are_tried():
+    instances = cluster(3)
+    balancer = used(instances)
+    for instance in instances:
+        lose(balancer, instance, 5, 0.0)
+    assert reached(balancer, instances, 0.5) == {"i0", "i1", "i2"}
+
+
+def answer(balancer: Balancer, instance: Instance, good: int, bad: int) -> None:
+    """Never five failures in a row."""
+    for number in range(good + bad):
+        ok = number * bad // (good + bad) == (number + 1) * bad // (good + bad)
+        balancer.finished(instance, 0.01, ok, 1.0)
+
+
+def test_a_success_rate_far_below_the_others_ejects_at_the_next_sweep():
+    instances = cluster(6)
+    balancer = used(instances)
+    for instance in instances[1:]:
+        answer(balancer, instance, 200, 2)
+    answer(balancer, instances[0], 140, 60)
+    assert "i0" in reached(balancer, instances, 9.0)
+    assert "i0" not in reached(balancer, instances, 10.5)
+    assert "success rate" in balancer.standings()["i0"].why
+
+
+@pytest.mark.parametrize(("count", "calls"), [(4, 200), (6, 60)])
+def test_too_few_instances_or_calls_say_nothing_of_success_rates(count, calls):
+    instances = cluster(count)
+    balancer = used(instances)
+    for instance in instances[1:]:
+        answer(balancer, instance, calls, 0)
+    answer(balancer, instances[0], calls // 2, calls // 2)
+    assert "i0" in reached(balancer, instances, 10.5)
+
+
+def test_what_active_checks_find_unfit_is_not_chosen_until_they_find_it_fit():
+    instances = cluster(3)
+    balancer = used(instances)
+    balancer.checked("i1", healthy=False)
+    assert reached(balancer, instances, 0.0) == {"i0", "i2"}
+    balancer.checked("i1", healthy=True)
+    assert "i1" in reached(balancer, instances, 0.0)
+
+
+def test_checks_that_find_more_than_half_unfit_are_not_believed():
+    instances = cluster(3)
+    balancer = used(instances)
+    for name in ("i0", "i1"):
+        balancer.checked(name, healthy=False)
+    assert len(reached(balancer, instances, 0.0)) == 3
+
+
+def test_of_whom_nothing_is_known_is_tried_before_one_that_is_known_to_be_slow():
+    instances, balancer = cluster(2), Balancer()
+    balancer.pick(instances, 0.0, random.random)
+    balancer.finished(instances[0], 2.0, True, 0.0)
+    assert reached(balancer, instances, 0.5) == {"i1"}
+
+
+def test_who_was_overtaken_by_a_second_attempt_is_known_to_be_slow():
+    instances = cluster(2)
+    balancer = used(instances)
+    balancer.started(instances[0])
+    balancer.superseded(balancer.standings()["i0"], 0.5, 0.5)
+    assert balancer.standings()["i0"].in_flight == 0
+    assert reached(balancer, instances, 0.5) == {"i1"}
+
+
+def test_two_balancers_do_not_herd():
+    """Each sees only its own requests; what an instance takes grows with all it has in hand."""
+    instances, chance = cluster(5), random.Random(11)
+    balancers = (Balancer(), Balancer())
+    hands = dict.fromkeys([one.id for one in instances], 0)
+    ends: list[tuple[float, int, Balancer, Instance, float]] = []
+    most, step = 0, 0.0005
+    for number in range(12_000):
+        now = number * step
+        while ends and ends[0][0] <= now:
+            end, _, asking, instance, begun = heapq.heappop(ends)
+            hands[instance.id] -= 1
+            asking.finished(instance, end - begun, True, end)
+        asking = balancers[number % 2]
+        instance = asking.pick(instances, now, chance.random)
+        asking.started(instance)
+        hands[instance.id] += 1
+        heapq.heappush(ends, (now + 0.0015 * hands[instance.id], number, asking, instance, now))
+        if now > 1:
+            most = max(most, hands[instance.id])
+    assert most < 12, "all went to the same instance at once"
