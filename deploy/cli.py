@@ -63,7 +63,7 @@ def up(
     profile: Annotated[
         str, typer.Option(help="embedded, or real: on the servers of `stagedoor servers up`.")
     ] = "embedded",
-    registry: Annotated[str, _url("consul://host:port", "REGISTRY")] = "",
+    registry: Annotated[str, _url("consul://host:port?prefix=NAME", "REGISTRY")] = "",
     log: Annotated[str, _url("kafka://host:port", "LOG")] = "",
     tables: Annotated[str, _url("cassandra://host:port/keyspace", "TABLES")] = "",
     views: Annotated[str, _url("the same for the stream's tables", "VIEWS")] = "",
@@ -384,6 +384,8 @@ def rules_explain(
         _print_json(told)
     else:
         say(f"{told.request}: {told.winner or 'no rule (404)'}: {told.because}; {told.action}")
+        if told.attempts:
+            say(f"  {told.attempts}")
         for miss in told.misses:
             say(f"  not {miss.rule}: {'; '.join(miss.reasons)}")
 

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from chassis.errors import ConfigurationFault, StagedoorError
+from deploy.apart import apart
 from deploy.backing import Backing
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
 
 def of_profile(profile: str, given: Backing, home: Path, say: Callable[[str], None]) -> Backing:
     """`given`, completed by the profile; `real` starts the servers that it needs and that do not
-    run yet."""
+    run yet, and has a prefix of its own on a Consul that others may use too."""
     if profile not in PROFILES:
         raise ConfigurationFault([f"{profile!r}: write {' or '.join(PROFILES)}"], what="--profile")
     if profile == "embedded":
@@ -37,7 +40,8 @@ def of_profile(profile: str, given: Backing, home: Path, say: Callable[[str], No
     needed = [
         name for name, used in SERVERS.items() if not all(getattr(given, one) for one in used)
     ]
-    return given.over(backing_of(_started(needed, home, say)))
+    shared = structs.replace(given, registry=apart(given.registry, home))
+    return shared.over(backing_of(_started(needed, home, say)))
 
 
 def backing_of(running: Mapping[str, Running]) -> Backing:

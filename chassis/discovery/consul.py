@@ -18,6 +18,7 @@ from typing import Any
 from consul.exceptions import ACLDisabled, ACLPermissionDenied, ConsulException
 
 from chassis.clock import Clock
+from chassis.discovery.address import Address
 from chassis.discovery.consul_leases import ConsulRegistration, ConsulSession, checked, duration
 from chassis.discovery.consul_shell import Client, Consul, HTTPClient
 from chassis.discovery.registry import (
@@ -30,22 +31,19 @@ from chassis.discovery.registry import (
 )
 from chassis.errors import Faulty, OriginFailure, Refusal, StoreUnavailable
 
+_ITSELF = "consul"
+
 
 class ConsulRegistry:
     """The `Registry` port over a Consul agent."""
 
     def __init__(
-        self,
-        scheme: str,
-        host: str,
-        port: int,
-        *,
-        client: Client,
-        clock: Clock,
-        token: str | None,
+        self, address: Address, *, client: Client, clock: Clock, token: str | None
     ) -> None:
-        self.address = f"{host}:{port}"
-        self.consul = Consul(HTTPClient(scheme, host, port, client, clock), token)
+        self.address = f"{address.host}:{address.port}"
+        self.prefix = address.prefix
+        http = HTTPClient(address.scheme, address.host, address.port, client, clock)
+        self.consul = Consul(http, token)
         self._clock = clock
         self._registrations: set[ConsulRegistration] = set()
         self._sessions: weakref.WeakSet[ConsulSession] = weakref.WeakSet()
@@ -64,42 +62,45 @@ class ConsulRegistry:
     ) -> tuple[int, list[Instance]]:
         with self.translated():
             answered, found = await self.consul.health.service(
-                service, index=index, wait=duration(wait_s), passing=True
+                self.prefix + service, index=index, wait=duration(wait_s), passing=True
             )
-            return int(answered), sorted(map(_instance, found or ()), key=lambda one: one.id)
+            instances = (_instance(entry, self.prefix) for entry in found or ())
+            return int(answered), sorted(instances, key=lambda one: one.id)
 
     async def services(
         self, *, index: int = 0, wait_s: float = DEFAULT_WAIT_S
     ) -> tuple[int, list[str]]:
         with self.translated():
             answered, found = await self.consul.catalog.services(index=index, wait=duration(wait_s))
-            return int(answered), sorted(set(found or ()) - {"consul"})
+            ours = {one for one in found or () if one.startswith(self.prefix)} - {_ITSELF}
+            return int(answered), sorted(one.removeprefix(self.prefix) for one in ours)
 
     async def kv_get(
         self, key: str, *, index: int = 0, wait_s: float = DEFAULT_WAIT_S
     ) -> tuple[int, KeyValue | None]:
         with self.translated():
             answered, found = await self.consul.kv.get(
-                checked(key), index=index, wait=duration(wait_s)
+                self.prefix + checked(key), index=index, wait=duration(wait_s)
             )
-            return int(answered), None if found is None else _key_value(found)
+            return int(answered), None if found is None else _key_value(found, self.prefix)
 
     async def kv_list(
         self, prefix: str, *, index: int = 0, wait_s: float = DEFAULT_WAIT_S
     ) -> tuple[int, list[KeyValue]]:
         with self.translated():
             answered, found = await self.consul.kv.get(
-                checked(prefix), index=index, wait=duration(wait_s), recurse=True
+                self.prefix + checked(prefix), index=index, wait=duration(wait_s), recurse=True
             )
-            return int(answered), sorted(map(_key_value, found or ()), key=lambda one: one.key)
+            values = (_key_value(entry, self.prefix) for entry in found or ())
+            return int(answered), sorted(values, key=lambda one: one.key)
 
     async def kv_put(self, key: str, value: bytes, *, cas: int | None = None) -> bool:
         with self.translated():
-            return bool(await self.consul.kv.put(checked(key, value), value, cas=cas))
+            return bool(await self.consul.kv.put(self.prefix + checked(key, value), value, cas=cas))
 
     async def kv_delete(self, key: str, *, cas: int | None = None) -> bool:
         with self.translated():
-            return bool(await self.consul.kv.delete(checked(key), cas=cas))
+            return bool(await self.consul.kv.delete(self.prefix + checked(key), cas=cas))
 
     async def session(
         self,
@@ -114,7 +115,7 @@ class ConsulRegistry:
         asked = self._clock.monotonic()
         with self.translated():
             session_id = await self.consul.session.create(
-                name,
+                self.prefix + name,
                 ttl=math.ceil(ttl_s),
                 lock_delay=lock_delay_s,
                 behavior="delete" if ephemeral else "release",
@@ -158,18 +159,21 @@ class ConsulRegistry:
         return f"ConsulRegistry({self.address}, {len(self._registrations)} registered)"
 
 
-def _instance(entry: Mapping[str, Any]) -> Instance:
+def _instance(entry: Mapping[str, Any], prefix: str) -> Instance:
     service = entry["Service"]
     return Instance(
-        id=service["ID"],
-        service=service["Service"],
+        id=service["ID"].removeprefix(prefix),
+        service=service["Service"].removeprefix(prefix),
         host=service["Address"] or entry["Node"]["Address"],
         port=service["Port"],
         meta=service.get("Meta") or {},
     )
 
 
-def _key_value(entry: Mapping[str, Any]) -> KeyValue:
+def _key_value(entry: Mapping[str, Any], prefix: str) -> KeyValue:
     return KeyValue(
-        entry["Key"], entry["Value"] or b"", entry["ModifyIndex"], entry.get("Session", "")
+        entry["Key"].removeprefix(prefix),
+        entry["Value"] or b"",
+        entry["ModifyIndex"],
+        entry.get("Session", ""),
     )

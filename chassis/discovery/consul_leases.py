@@ -48,8 +48,8 @@ class ConsulRegistration:
         }
         with self._registry.translated():
             await self._registry.consul.agent.service.register(
-                instance.service,
-                service_id=instance.id,
+                self._registry.prefix + instance.service,
+                service_id=self._id,
                 address=instance.host,
                 port=instance.port,
                 meta=instance.meta,
@@ -66,7 +66,7 @@ class ConsulRegistration:
         await self.stop()
         if not self._gone:
             with self._registry.translated():
-                await self._registry.consul.agent.service.deregister(self.instance.id)
+                await self._registry.consul.agent.service.deregister(self._id)
             self._gone = True
 
     async def stop(self) -> None:
@@ -75,8 +75,12 @@ class ConsulRegistration:
             await background.stop(self._task)
 
     @property
+    def _id(self) -> str:
+        return self._registry.prefix + self.instance.id
+
+    @property
     def _check(self) -> str:
-        return f"service:{self.instance.id}"
+        return f"service:{self._id}"
 
     async def _renew(self) -> None:
         while True:
@@ -168,7 +172,8 @@ class ConsulSession:
     async def _put(self, key: str, value: bytes, **how: str) -> bool:
         with self._registry.translated():
             try:
-                return bool(await self._registry.consul.kv.put(checked(key, value), value, **how))
+                name = self._registry.prefix + checked(key, value)
+                return bool(await self._registry.consul.kv.put(name, value, **how))
             except ConsulException as fault:
                 if not _NO_SESSION.search(str(fault)):
                     raise

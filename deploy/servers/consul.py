@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy.apart import apart
 from deploy.servers.golang import GoProgram
 from deploy.servers.http import ask
 from deploy.servers.server import Command, Instance, NotReady, Server, Setup
@@ -40,4 +41,4 @@ class Consul(Server):
             raise NotReady(f"the catalogue answers {listed.status_code}")
 
     def url(self, setup: Setup) -> str:
-        return f"consul://{setup.first.authority}"
+        return apart(f"consul://{setup.first.authority}", setup.home)

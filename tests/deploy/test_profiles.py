@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from deploy.backing import NAMES, Backing
 from deploy.profiles import of_profile
@@ -52,6 +53,14 @@ def test_it_stands_on_the_servers_that_it_started(home: Path) -> None:
         assert found.log == "log://elsewhere"
     finally:
         redis.stop()
+
+
+def test_on_a_consul_that_others_use_too_it_has_a_prefix_of_its_own(tmp_path: Path) -> None:
+    given = structs.replace(elsewhere(), registry="consul://shared:8500")
+    found = {of_profile("real", given, tmp_path / name, quiet).registry for name in "ab"}
+    assert len(found) == 2 and all("prefix=stagedoor-" in one for one in found)
+    chosen = structs.replace(given, registry="consul://shared:8500?prefix=stage")
+    assert of_profile("real", chosen, tmp_path, quiet) == chosen
 
 
 @pytest.mark.slow

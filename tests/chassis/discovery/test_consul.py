@@ -123,6 +123,20 @@ async def test_heartbeats_come_every_third_of_the_ttl(registry, peer, clock):
     assert peer.count(REGISTER) == 1
 
 
+async def test_under_a_prefix_lease_and_entry_have_one_name(peer, clock):
+    registry = discovery.open("consul://h:8500?prefix=stage", client=peer, clock=clock)
+    registration = await registry.register(INSTANCE, ttl_s=3.0)
+    body = json.loads(peer.requests[0].body)
+    assert (body["id"], body["name"]) == ("stage.test-1", "stage.test")
+    assert body["checks"][0]["checkid"] == "service:stage.test-1"
+    await clock.advance(2)
+    assert peer.count(PASS + "service:stage.test-1") > 0
+    await registration.deregister()
+    assert peer.requests[-1].url.path == "/v1/agent/service/deregister/stage.test-1"
+    assert registration.instance == INSTANCE
+    await registry.close()
+
+
 @pytest.mark.parametrize("status", [404, 500])
 async def test_an_unknown_check_means_registering_again(registry, peer, clock, status):
     peer.answers[PASS + "service:test-1"] = lambda: Answer(status, b"unknown check")

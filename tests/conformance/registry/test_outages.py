@@ -36,8 +36,9 @@ async def proxy(address: str) -> AsyncIterator[TcpProxy]:
 
 
 @pytest.fixture
-async def behind(proxy: TcpProxy) -> AsyncIterator[Registry]:
-    registry = opened(f"consul://127.0.0.1:{proxy.port}")
+async def behind(address: str, proxy: TcpProxy) -> AsyncIterator[Registry]:
+    through = urlsplit(address)._replace(netloc=f"127.0.0.1:{proxy.port}")
+    registry = opened(through.geturl())
     yield registry
     await registry.close()
 
