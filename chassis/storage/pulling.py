@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
+
+_LOOK_S = 0.25
+"""How often a thread that waits looks whether the event loop is still there."""
 
 
 class Abandoned(Exception):
@@ -46,13 +49,24 @@ class Pull:
 
     def _ask(self) -> bytes | None:
         self.check()
+        making = self._next()
         try:
-            return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            answer = asyncio.run_coroutine_threadsafe(making, self._loop)
+            while not answer.done():
+                wait((answer,), _LOOK_S)
+                if self._loop.is_closed() and not answer.done():
+                    raise Abandoned
+            return answer.result()
         except CancelledError:
             raise Abandoned from None
+        except Abandoned:
+            raise
         except Exception as fault:
             self._fault = fault
             raise Abandoned from fault
+        finally:
+            if self._loop.is_closed():
+                making.close()
 
     async def _next(self) -> bytes | None:
         self.check()
