@@ -56,7 +56,7 @@ def check_size(message: Message) -> int:
     """A message's bytes; `Unprocessable` for one that no log would take."""
     size = len(message.key) + len(message.value)
     for name, value in message.headers:
-        size += len(name) + len(value)
+        size += len(name.encode()) + len(value)
     if size > MESSAGE_LIMIT:
         raise Unprocessable(
             f"a message of {size} bytes for {message.topic}: {MESSAGE_LIMIT} at most"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.events.batches import pack, unpack
-from chassis.events.log import Message
+from chassis.errors import Unprocessable
+from chassis.events.batches import check_size, pack, unpack
+from chassis.events.log import MESSAGE_LIMIT, Message
 
 Messages = st.lists(
     st.builds(Message, st.sampled_from("xy"), st.sampled_from([b"0", b"1", b"2"]), st.binary())
@@ -50,3 +52,12 @@ def test_the_largest_counts_have_heads_of_their_own() -> None:
         ((partition, found, body),) = pack(messages, place).parts
         assert found == count
         assert len(unpack(partition, 0, count, 0, body)) == count
+
+
+def test_a_message_is_as_large_as_its_bytes_whatever_its_headers_are_called() -> None:
+    name = "é" * 10
+    assert check_size(Message("x", b"key", b"value", ((name, b"h"),))) == 3 + 5 + 20 + 1
+    full = b"v" * (MESSAGE_LIMIT - 20)
+    check_size(Message("x", b"", full, ((name, b""),)))
+    with pytest.raises(Unprocessable, match="at most"):
+        check_size(Message("x", b"", full, ((name, b"h"),)))
