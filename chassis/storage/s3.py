@@ -117,7 +117,7 @@ class S3Objects:
             if not (done.taken or done.unknown):
                 raise done.failure(self._place, key)
             found = await self._bucket.run(key, lambda: self._found(key))
-            tag = judge(done, found)
+            tag = judge(done, found, attempt > 1)
             if tag is not None:
                 return tag
             if attempt == _ATTEMPTS:
@@ -175,16 +175,21 @@ class S3Objects:
                 obstore.delete(self._bucket.reads, staged)
 
     def _publish(self, staged: str, key: str) -> None:
-        try:
-            obstore.copy(self._bucket.large, staged, key, overwrite=False)
-        except BaseError as fault:
-            answer = Answer.read(fault)
-            if answer.taken and not answer.contended:
-                raise AlreadyExists(f"the object {key} exists") from fault
-            if not (answer.contended or answer.unknown) or self._found(key) is None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                obstore.copy(self._bucket.large, staged, key, overwrite=False)
+                return
+            except BaseError as fault:
+                answer = Answer.read(fault)
+                if answer.contended and attempt < _ATTEMPTS:  # then this one did not happen
+                    continue
+                if answer.unknown and self._found(key) is not None:
+                    if self._same(staged, key):
+                        return
+                    raise AlreadyExists(f"the object {key} exists") from fault
+                if answer.taken and not answer.contended:
+                    raise AlreadyExists(f"the object {key} exists") from fault
                 raise
-            if not self._same(staged, key):
-                raise AlreadyExists(f"the object {key} exists") from fault
 
     def _same(self, one: str, other: str) -> bool:
         """Whether two objects hold the same bytes; a copy carries no token."""

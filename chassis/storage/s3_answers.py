@@ -22,6 +22,7 @@ _REASONS = {
     "Interrupted": "the connection ended before the answer",
 }
 _BUSY = {"ConditionalRequestConflict", "OperationAborted"}
+_FOLDER = {"ObjectParentIsFile", "ExistingObjectIsDirectory"}
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -44,12 +45,17 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def taken(self) -> bool:
         """The condition of the write does not hold, or an object is a folder of the key."""
-        return self.status in (409, 412)
+        return self.status == 412 or self.contended or self.folder
 
     @property
     def contended(self) -> bool:
         """Another write of the key was under way; who won is not said."""
         return self.status == 409 and self.code in _BUSY
+
+    @property
+    def folder(self) -> bool:
+        """What servers that keep files answer where `a` and `a/1` cannot both be."""
+        return self.status == 409 and self.code in _FOLDER
 
     @property
     def missing(self) -> bool:

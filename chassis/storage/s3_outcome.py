@@ -2,7 +2,7 @@
 
 A write carries a token that no other write has. Each judge returns the object's tag when the write
 happened, raises when it lost, and returns None when it may be tried again: the same token again,
-so that it does not matter which of the tries arrives.
+so that it does not matter which of the tries arrives. `again` says that it was tried before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from chassis.errors import AlreadyExists, Conflict, Missing
+from chassis.errors import AlreadyExists, Conflict, Missing, StoreUnavailable
 from chassis.storage.s3_answers import Answer
 
 
@@ -22,21 +22,25 @@ class Found(msgspec.Struct, frozen=True):
     tag: str
 
 
-Judge = Callable[[Answer, Found | None], str | None]
+Judge = Callable[[Answer, Found | None, bool], str | None]
 
 
 def created(key: str, token: str) -> Judge:
     """Judges a write under the condition that there is no object."""
 
-    def judge(answer: Answer, found: Found | None) -> str | None:
+    def judge(answer: Answer, found: Found | None, again: bool) -> str | None:
         if found is not None and found.token == token:
             return found.tag
         if found is not None:
             raise AlreadyExists(f"the object {key} exists")
-        if answer.taken and not answer.contended:
+        if answer.folder:
             raise AlreadyExists(
                 f"the object {key}: a folder of it is an object itself, or it is one"
             )
+        if answer.taken and not answer.contended:  # by one that is gone; an earlier try's, maybe
+            if again:
+                raise StoreUnavailable(f"{key} was removed while it was written: see who did")
+            raise AlreadyExists(f"the object {key} existed")
         return None
 
     return judge
@@ -45,7 +49,7 @@ def created(key: str, token: str) -> Judge:
 def replaced(key: str, token: str, tag: str) -> Judge:
     """Judges a write under the condition that the object carries `tag`."""
 
-    def judge(answer: Answer, found: Found | None) -> str | None:
+    def judge(answer: Answer, found: Found | None, again: bool) -> str | None:
         if found is None:
             raise Missing(f"there is no object {key}")
         if found.token == token:

@@ -3,6 +3,7 @@
 ```python
 async with S3Server() as server:
     server.next_puts += [lost, busy]     # what happens to the next PUTs, one each
+    server.next_completions += [busy]    # and to the next uploads in parts, at their end
     server.conditions = False            # If-None-Match and If-Match are ignored from now on
 ```
 """
@@ -57,6 +58,20 @@ def put(server: S3Server, request: Request) -> Answer:
     return 200, {"ETag": stored.tag}, b""
 
 
+def complete(server: S3Server, request: Request) -> Answer:
+    """Makes one object of what was uploaded for it in parts."""
+    if "if-none-match" in request.headers and request.path in server.objects:
+        return fault(412, "PreconditionFailed")
+    stored = server.objects[request.path] = Stored(server.parts.pop(request.path), "")
+    return 200, {}, f"<Result><ETag>{stored.tag}</ETag></Result>".encode()
+
+
+def completed_by_another(server: S3Server, request: Request) -> Answer:
+    """Somebody else completes the same bytes at this moment, and this one hears of a conflict."""
+    server.objects[request.path] = Stored(server.parts[request.path], "")
+    return contended(server, request)
+
+
 def lost(server: S3Server, request: Request) -> Answer:
     """Stores it and closes the connection instead of answering."""
     put(server, request)
@@ -83,6 +98,18 @@ def late(server: S3Server, request: Request) -> Answer:
     return fault(500, "InternalError")
 
 
+def withdrawn(server: S3Server, request: Request) -> Answer:
+    """As a server does it, but at once somebody removes what is there then."""
+    answer = put(server, request)
+    server.objects.pop(request.path, None)
+    return answer
+
+
+def refused(server: S3Server, request: Request) -> Answer:
+    """A conflict that is none of objects."""
+    return fault(409, "InvalidBucketState")
+
+
 def outrun(server: S3Server, request: Request) -> Answer:
     """Somebody else stores first, and this one hears 500."""
     server.objects[request.path] = Stored(b"theirs", "their-token")
@@ -100,6 +127,8 @@ class S3Server:
 
     conditions: bool = True
     next_puts: list[Put] = field(default_factory=list)
+    next_completions: list[Put] = field(default_factory=list)
+    parts: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, Stored] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     delayed: Request | None = None
@@ -142,6 +171,14 @@ class S3Server:
             writer.close()
 
     def _answer(self, request: Request) -> Answer:
+        if request.method == "POST" and request.query.startswith("uploads"):
+            self.parts[request.path] = b""
+            return 200, {}, b"<Result><UploadId>upload</UploadId></Result>"
+        if request.method == "POST":
+            do = self.next_completions.pop(0) if self.next_completions else complete
+            return do(self, request)
+        if "uploadId" in request.query:
+            return self._part(request)
         if request.method == "PUT":
             if self.delayed is not None:
                 arrived, self.delayed = self.delayed, None
@@ -157,6 +194,14 @@ class S3Server:
         if stored is None:
             return fault(404, "NoSuchKey")
         return 200, {"ETag": stored.tag, TOKEN: stored.token, **_DATED}, stored.body
+
+    def _part(self, request: Request) -> Answer:
+        """Keeps a part, or what it is a copy of; or drops them all."""
+        if request.method == "DELETE":
+            return 204, {}, b""
+        source = unquote(request.headers.get("x-amz-copy-source", "")).strip("/")
+        self.parts[request.path] += self.objects[source].body if source else request.body
+        return 200, {"ETag": '"part"'}, b"<Result><ETag>part</ETag></Result>"
 
 
 _DATED = {"Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT"}

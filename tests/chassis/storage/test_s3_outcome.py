@@ -15,11 +15,15 @@ from tests.support.s3_server import (
     S3Server,
     Stored,
     broken,
+    complete,
+    completed_by_another,
     contended,
     late,
     lost,
     outrun,
+    refused,
     slow_down,
+    withdrawn,
 )
 
 KEYS = {"AWS_ACCESS_KEY_ID": "known", "AWS_SECRET_ACCESS_KEY": "only-here"}
@@ -56,6 +60,32 @@ async def test_a_write_that_arrives_after_its_own_repetition_is_one_write(
     assert server.objects["b/k"].body == b"mine"
 
 
+async def test_a_write_whose_repetition_finds_it_and_then_nothing_does_not_pass_for_anothers(
+    objects: Objects, server: S3Server
+) -> None:
+    server.next_puts += [late, withdrawn]
+    with pytest.raises(StoreUnavailable, match="k was removed while it was written"):
+        await objects.create("k", b"mine")
+
+
+async def test_what_existed_when_it_was_to_be_written_existed_even_if_it_is_gone_by_now(
+    objects: Objects, server: S3Server
+) -> None:
+    server.objects["b/k"] = Stored(b"theirs", "their-token")
+    server.next_puts += [withdrawn]
+    with pytest.raises(AlreadyExists, match="the object k existed"):
+        await objects.create("k", b"mine")
+
+
+async def test_a_conflict_that_is_none_of_objects_says_nothing_about_the_key(
+    objects: Objects, server: S3Server
+) -> None:
+    server.next_puts += [refused]
+    with pytest.raises(StoreUnavailable, match="409 InvalidBucketState"):
+        await objects.create("k", b"mine")
+    assert server.count("PUT") == 1
+
+
 async def test_what_somebody_else_wrote_meanwhile_is_theirs(
     objects: Objects, server: S3Server
 ) -> None:
@@ -81,6 +111,27 @@ async def test_a_server_that_stays_busy_is_asked_three_times_and_left_alone(
     with pytest.raises(StoreUnavailable, match="not known whether k will be written"):
         await objects.create("k", b"")
     assert server.count("PUT") == 3
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"same"
+
+
+async def test_pieces_are_put_together_again_after_a_conflict_with_a_write_that_failed(
+    objects: Objects, server: S3Server
+) -> None:
+    server.next_completions += [complete, contended]
+    await objects.create_from("k", pieces())
+    assert server.objects["b/k"].body == b"same"
+    assert list(server.objects) == ["b/k"]
+
+
+async def test_the_same_pieces_of_somebody_else_are_still_theirs(
+    objects: Objects, server: S3Server
+) -> None:
+    server.next_completions += [complete, completed_by_another]
+    with pytest.raises(AlreadyExists):
+        await objects.create_from("k", pieces())
 
 
 @pytest.mark.parametrize("fate", [lost, broken, late, slow_down, contended])
