@@ -44,6 +44,8 @@ async def running(
     port: int = 0,
     reuse_port: bool = False,
     cache: str = "",
+    spread_s: float = 0.05,
+    drain_s: float = 5.0,
 ) -> AsyncIterator[Worker]:
     """A started worker with these rules; closed at the end."""
     file = folder / "rules.yaml"
@@ -59,6 +61,9 @@ async def running(
         reuse_port=reuse_port,
         cache=cache,
         discovery_interval_s=0.01,
+        quiet_s=0.1,
+        spread_s=spread_s,
+        drain_s=drain_s,
         limits=limits or Limits(),
     )
     worker = await app.build(settings, clock=clock, filters=filters, registry=registry)
