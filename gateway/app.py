@@ -57,6 +57,7 @@ async def build(
         sharing = Sharing.open(settings.cache, telemetry, directory) if settings.cache else None
         if sharing is not None:
             stack.push_async_callback(sharing.refills.close)
+            await sharing.refills.check()
         gateway = Gateway(
             clock,
             observer,
