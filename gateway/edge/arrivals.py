@@ -8,9 +8,11 @@ silent ones cannot keep others out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from chassis.clock import Clock
@@ -46,6 +48,10 @@ class Door(Protocol):
 
     def connection(self, source: str | None) -> EdgeConnection:
         """What an arrival becomes."""
+        ...
+
+    def refusal(self, failure: StagedoorError) -> EdgeConnection:
+        """A connection that answers with `failure`, whatever comes, and ends."""
         ...
 
 
@@ -136,21 +142,23 @@ class Arrivals:
         if raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = str(name[0]) if isinstance(name, tuple) else ""
-        arrival = self._loop.create_task(self._arrive(raw, address))
-        self._under_way.enter(arrival, door.clock.monotonic())
-        arrival.add_done_callback(self._under_way.leave)
-
-    async def _arrive(self, raw: socket.socket, address: str) -> None:
-        """Ends with a connection of the listener, or with `raw` closed."""
         steps = _Steps(raw, self._loop)
+        arrival = self._loop.create_task(self._arrive(steps, address))
+        self._under_way.enter(arrival, door.clock.monotonic())
+        arrival.add_done_callback(partial(self._ended, steps))
+
+    def _ended(self, steps: _Steps, arrival: Arrival) -> None:
+        """There is a connection of the listener, or none; also where it was cut before it began."""
+        self._under_way.leave(arrival)
+        steps.end()
+
+    async def _arrive(self, steps: _Steps, address: str) -> None:
         try:
             await self._introduce(steps, address)
         except StagedoorError as failure:
             await self._refuse(steps, failure)
         except (OSError, EOFError):
             self._door.counts.handshakes += steps.is_shaking
-        finally:
-            steps.end()
 
     async def _introduce(self, steps: _Steps, address: str) -> None:
         door = self._door
@@ -181,12 +189,8 @@ class Arrivals:
             door.counts.header += 1
             if door.certificates is not None:
                 return
-        connection = door.connection(None)
-        try:
-            await steps.join(lambda: connection)
-        except OSError:
-            return
-        connection.refuse(failure)
+        with contextlib.suppress(OSError):
+            await steps.join(lambda: door.refusal(failure))
 
 
 def _is_balancer(address: str, balancers: Balancers | None) -> bool:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from chassis.clock import Clock, Timer
+from chassis.errors import StagedoorError
 from chassis.http.serving import bind, bind_unix, unix_remover
 from gateway.edge.arrivals import Arrivals, Counts
 from gateway.edge.certificates import Certificates
@@ -107,6 +108,9 @@ class Listener:
     def connection(self, source: str | None) -> EdgeConnection:
         return EdgeConnection(self, source)
 
+    def refusal(self, failure: StagedoorError) -> EdgeConnection:
+        return _Refusal(self, failure)
+
     # -- what connections call
 
     def meet(self, transport: asyncio.Transport, source: str | None) -> Peer:
@@ -167,6 +171,21 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
         await self.wait_empty(1.0)
+
+
+class _Refusal(EdgeConnection):
+    """Is refused before anything of it is read."""
+
+    __slots__ = ("_failure",)
+
+    def __init__(self, owner: Listener, failure: StagedoorError) -> None:
+        super().__init__(owner)
+        self._failure = failure
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self.transport.is_closing():
+            self.refuse(self._failure)
 
 
 def _shown(transport: asyncio.Transport) -> Certificate | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
@@ -42,6 +44,8 @@ async def running(
     trusted_proxies: tuple[str, ...] = (),
     in_flight: int = 10_000,
     port: int = 0,
+    listen: str = "",
+    trusted_hops: int = 0,
     reuse_port: bool = False,
     cache: str = "",
     spread_s: float = 0.05,
@@ -52,11 +56,12 @@ async def running(
     file.write_text(rules)
     settings = Settings(
         rules=file,
-        listen=f"127.0.0.1:{port}",
+        listen=listen or f"127.0.0.1:{port}",
         admin="127.0.0.1:0",
         home=folder / "home",
         keyring=keyring,
         trusted_proxies=trusted_proxies,
+        trusted_hops=trusted_hops,
         in_flight=in_flight,
         reuse_port=reuse_port,
         cache=cache,
@@ -84,14 +89,18 @@ class Raw:
     ```
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self, port: int, tls: ssl.SSLContext | None = None, name: str = "localhost"
+    ) -> None:
+        """With `tls` it asks for the certificate of `name`."""
         self._port = port
+        self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": name}
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Raw:
         self.reader, self.writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, limit=1 << 24
+            "127.0.0.1", self._port, limit=1 << 24, **self._tls
         )
         return self
 
