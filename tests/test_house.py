@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 PRODUCT = ("chassis", "gateway", "play_api", "microservices", "stream_pipeline", "deploy")
 SERVICE_PARTS = {"__init__", "app", "api", "model", "store"}
@@ -114,11 +112,12 @@ def _body(tree: ast.AST) -> list[ast.stmt]:
 
 
 def committed() -> list[str]:
+    """The files that git knows; without git, what is there at the top."""
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if listed.returncode != 0:
-        pytest.skip("not a git checkout")
+        return [one.name for one in ROOT.iterdir()]
     return listed.stdout.split("\n")[:-1]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from chassis.clock import ManualClock
 from chassis.errors import ConfigurationFault
 from chassis.identity import Keyring
 from deploy.home import FOLDERS, Home
+from tests.support.disks import read_only
 
 CLOCK = ManualClock()
 
@@ -105,24 +104,6 @@ def test_a_refused_home_is_not_held(home: Home) -> None:
 
 
 # --- what cannot be used
-
-
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """An empty file system that cannot be written, also not by root."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        if os.geteuid() == 0:
-            pytest.skip("may not mount here")
-        folder.chmod(0o500)
-    try:
-        yield
-    finally:
-        if mounted.returncode == 0:
-            subprocess.run(["umount", folder], check=True)
 
 
 def test_a_directory_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 import httpx
-import pytest
 
 from deploy.servers.installed import default_cache
+from tests.support.needs import missing
 from tests.support.registry import free_port
 
 _PORTS = ("http", "dns", "server", "serf_lan", "serf_wan", "grpc", "grpc_tls")
@@ -28,8 +28,7 @@ def program() -> Path:
     if on_path := shutil.which("consul"):
         found.append(Path(on_path))
     if not found:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("consul is not installed: run `stagedoor servers install consul`")
+        missing("consul is not installed: run `stagedoor servers install consul`")
     return found[0]
 
 
