@@ -2,8 +2,9 @@
 
 `STAGEDOOR_TEST_KAFKA=kafka://…` (and CASSANDRA, S3, CONSUL, REDIS) names one that runs already.
 Otherwise the launcher starts its own, on free ports, in a temporary directory, and stops it when
-the session ends. What is not installed skips the test, and says how to install it; with CI=true
-it fails the test instead.
+the session ends; what a session that was killed has left is ended by the next one. What is not
+installed skips the test, and says how to install it; with CI=true it fails the test instead.
+`STAGEDOOR_TEST_FAST=1` leaves out what takes a server on Java.
 """
 
 from __future__ import annotations
@@ -12,25 +13,35 @@ import asyncio
 import atexit
 import itertools
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from chassis.clock import SYSTEM
-from chassis.errors import ConfigurationFault
-from deploy.servers import NotInstalled, Running, Servers, default_cache, make_bucket
+from deploy.servers import (
+    NotInstalled,
+    Running,
+    Servers,
+    default_cache,
+    make_bucket,
+    processes,
+)
+from deploy.servers.together import together
+from tests.support.needs import missing, must
 
 T = TypeVar("T")
 _PREFIX = "stagedoor-servers-"
+_ON_JAVA = ("kafka", "cassandra")
+_PYTEST = re.compile(r".*/pytest-of-[^/]+/pytest-\d+(?=/)")
 
 
 def url(name: str) -> str:
@@ -115,8 +126,11 @@ def own(name: str, home: Path) -> RealServer:
 
 def require(name: str) -> None:
     """Skips the test where the server is not installed; fails it with CI=true."""
+    _swept()
+    if name in _ON_JAVA and os.environ.get("STAGEDOOR_TEST_FAST") and not must():
+        pytest.skip(f"{name} takes half a minute to start: left out of FAST=1")
     if Servers(Path(), default_cache(os.environ)).installed([name])[name] is None:
-        _missing(str(NotInstalled(name)))
+        missing(str(NotInstalled(name)))
 
 
 def _started(servers: Servers, name: str) -> RealServer:
@@ -124,19 +138,8 @@ def _started(servers: Servers, name: str) -> RealServer:
     return RealServer(servers, name)
 
 
-def _missing(why: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
 @cache
 def _servers() -> Servers:
-    temporary = Path(tempfile.gettempdir())
-    for left in temporary.glob(f"{_PREFIX}*"):
-        if not Path(f"/proc/{left.name.split('-')[2]}").exists():
-            with suppress(ConfigurationFault):  # another session is at it
-                _run(_closed(left))
     home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     atexit.register(_close, home)
     return Servers(home, default_cache(os.environ), SYSTEM)
@@ -147,9 +150,42 @@ def _close(home: Path) -> None:
 
 
 async def _closed(home: Path) -> None:
-    """Stops what runs there, also what a session that was killed has left."""
     await Servers(home, default_cache(os.environ), SYSTEM).down()
     shutil.rmtree(home, ignore_errors=True)
+
+
+@cache
+def _swept() -> None:
+    sweep()
+
+
+def sweep() -> None:
+    """Ends every server that a session of tests started and did not live to stop: in a directory
+    of its own, or in any below its `tmp_path`."""
+    left = [one.process for one in processes.every_marked() if _is_abandoned(one.home)]
+    _run(together(processes.end(one, SYSTEM, 10.0) for one in left))
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if _is_abandoned(home):
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _is_abandoned(home: Path) -> bool:
+    if home.name.startswith(_PREFIX):
+        return not _lives(home.name.split("-")[2])
+    below = _PYTEST.match(str(home))
+    return below is not None and not _lives(_owner(Path(below.group())))
+
+
+def _owner(base: Path) -> str:
+    """The pid of the session that made it, as pytest writes it; nothing after its end."""
+    try:
+        return (base / ".lock").read_text(encoding="ascii")
+    except OSError:
+        return ""
+
+
+def _lives(pid: str) -> bool:
+    return pid.isdigit() and Path("/proc", pid).exists()
 
 
 @cache
