@@ -35,7 +35,7 @@ servers: $(VENV)/.runtime  ## install and start the real servers (ARGS="kafka re
 
 test: $(VENV)/.dev  ## run the whole test suite (FAST=1: only the fast ones)
 	@BIN=$(BIN) FAST=$(FAST) tests/servers.sh
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not system and not slow") $(TESTS)
+	@$(if $(FAST),STAGEDOOR_TEST_FAST=1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not system and not slow") $(TESTS)
 
 check: $(VENV)/.dev  ## format, lint, types, floors
 	@$(BIN)/ruff format --check .
