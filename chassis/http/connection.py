@@ -36,9 +36,9 @@ _HEAD_END: Final = b"\r\n\r\n"
 def _nothing() -> None: ...
 
 
-class Connection(asyncio.Protocol):
-    """One connection; carries one request at a time, written at the end of the turn of the loop
-    where there is a `TurnEnd`.
+class Connection:
+    """One connection, to the loop an `asyncio.Protocol`; carries one request at a time, written at
+    the end of the turn of the loop where there is a `TurnEnd`.
 
     `reusable` is True only between messages, and only while nothing is in doubt. `uses` counts the
     requests started. `expires_at`, `idle_since` and `uses_limit` belong to the pool, as does

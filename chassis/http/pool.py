@@ -7,9 +7,7 @@ old and are closed. At the limit callers queue; what is given back goes to the l
 from __future__ import annotations
 
 import asyncio
-import math
 import select
-import ssl
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -17,7 +15,10 @@ from chassis.clock import SYSTEM, Clock, Timer
 from chassis.errors import BulkheadFull, ConnectFailed
 from chassis.http.connection import Connection
 from chassis.http.heads import Heads
+from chassis.http.opening import Address, finite, opened
 from chassis.http.turn import TurnEnd
+
+__all__ = ["Address", "Idle", "Places", "Pool", "PoolLimits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,6 @@ class PoolLimits:
     connect_s: float = 0.5
     probe_s: float = 1.0
     """A connection idle for longer is asked whether it has been closed before it is taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an instance listens. With `tls` the connection is encrypted and its name checked."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-    """The name to check the certificate for, when it is not `host`."""
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(slots=True)
@@ -202,12 +189,14 @@ class Pool:
     async def _wait(self, wait_s: float) -> Connection | None:
         """A usable connection, or None with a place reserved."""
         try:
-            async with asyncio.timeout(_finite(wait_s)):
+            async with asyncio.timeout(finite(wait_s)):
                 while (given := await self._turn()) is not None and not given.reusable:
                     pass
                 return given
         except TimeoutError as cause:
-            raise self._full() from cause
+            full = self._full()
+            full.__cause__ = cause
+        raise full
 
     async def _turn(self) -> Connection | None:
         if len(self._places.waiting) >= self.limits.waiters:
@@ -235,26 +224,12 @@ class Pool:
         return BulkheadFull(f"all {self.limits.connections} connections to {self.address} are busy")
 
     async def _open(self, connect_s: float) -> Connection:
-        address = self.address
-        name = (address.server_name or address.host) if address.tls is not None else None
         if self._closed:
-            raise ConnectFailed(f"the pool of {address} is closed")
-        try:
-            async with asyncio.timeout(_finite(connect_s)):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._heads, self._turn_end),
-                    address.host,
-                    address.port,
-                    ssl=address.tls,
-                    server_hostname=name,
-                )
-        except TimeoutError as cause:
-            raise ConnectFailed(f"{address} did not accept within {connect_s:g} s") from cause
-        except OSError as cause:
-            raise ConnectFailed(f"{address} cannot be reached: {cause}") from cause
-        if not connection.reusable:
-            raise ConnectFailed(f"{address} closed the connection at once")
-        return self._own(connection)
+            raise ConnectFailed(f"the pool of {self.address} is closed")
+        return self._own(await opened(self.address, self._make, connect_s))
+
+    def _make(self) -> Connection:
+        return Connection(self._heads, self._turn_end)
 
     def _own(self, connection: Connection) -> Connection:
         """From here on the place is the connection's, and free when it is lost."""
@@ -297,10 +272,6 @@ class Pool:
         while self._places.offer(None):
             self._places.taken += 1
         await asyncio.sleep(0)
-
-
-def _finite(seconds: float) -> float | None:
-    return None if seconds == math.inf else seconds
 
 
 def _readable(descriptor: int) -> bool:

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from chassis.clock import Clock
 from chassis.errors import BadRequest, StagedoorError
@@ -237,14 +237,14 @@ class _Steps:
             if found is not None:
                 return found
 
-    async def join(self, make: Callable[[], asyncio.Protocol]) -> None:
+    async def join(self, make: Callable[[], EdgeConnection]) -> None:
         raw, self._raw = self._raw, None
         assert raw is not None
-        await self._loop.connect_accepted_socket(make, raw)
+        await self._loop.connect_accepted_socket(_protocol(make), raw)
 
     async def shake(
         self,
-        make: Callable[[], asyncio.Protocol],
+        make: Callable[[], EdgeConnection],
         context: ssl.SSLContext,
         handshake_s: float,
         shutdown_s: float,
@@ -253,7 +253,7 @@ class _Steps:
         raw, self._raw = self._raw, None
         assert raw is not None
         await self._loop.connect_accepted_socket(
-            make,
+            _protocol(make),
             raw,
             ssl=context,
             ssl_handshake_timeout=handshake_s,
@@ -267,6 +267,11 @@ class _Steps:
             await ready
         finally:
             self._loop.remove_reader(raw)
+
+
+def _protocol(make: Callable[[], EdgeConnection]) -> Callable[[], asyncio.Protocol]:
+    """A connection has all that the loop asks of a protocol, but not its class."""
+    return cast(Callable[[], asyncio.Protocol], make)
 
 
 def _set(ready: asyncio.Future[None]) -> None:

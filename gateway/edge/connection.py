@@ -47,8 +47,9 @@ class Owner(Protocol):
     def closed(self, connection: EdgeConnection) -> None: ...
 
 
-class EdgeConnection(asyncio.Protocol):
-    """Frames, limits and times; decides nothing about where a request goes."""
+class EdgeConnection:
+    """Frames, limits and times; decides nothing about where a request goes. To the loop it is an
+    `asyncio.Protocol`."""
 
     __slots__ = (
         "_aside",

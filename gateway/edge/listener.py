@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from chassis.clock import Clock, Timer
 from chassis.errors import StagedoorError
@@ -89,8 +90,8 @@ class Listener:
         self._tick()
         return port
 
-    def _accept(self) -> EdgeConnection:
-        return EdgeConnection(self)
+    def _accept(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, EdgeConnection(self))
 
     def _tick(self) -> None:
         now = self.clock.monotonic()
