@@ -1,13 +1,19 @@
-"""Scripted programs in the place of build tools and servers."""
+"""Scripted programs in the place of build tools and servers, and servers of a test's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.servers import Servers, default_cache, processes
+from tests.support import real
+
 Script = Callable[[str, str], Path]
+NEVER_READY = '[ "$1" = --version ] && echo v=7.0 && exit; exec sleep 1000'
 
 
 @pytest.fixture
@@ -35,3 +41,26 @@ def bare_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Whatever a test leaves running in this directory is killed, and fails the test."""
+    folder = tmp_path / "home"
+    yield folder
+    left = list(processes.marked(folder))
+    for one in left:
+        os.kill(one.pid, signal.SIGKILL)
+    assert left == []
+
+
+@pytest.fixture
+async def servers(home: Path) -> Servers:
+    return Servers(home, default_cache(os.environ))
+
+
+@pytest.fixture
+def redis(home: Path) -> Iterator[real.RealServer]:
+    started = real.own("redis", home)
+    yield started
+    started.stop()
