@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from chassis.clock import SYSTEM, Clock
-from chassis.errors import ConfigurationFault, NotFound, StagedoorError
+from chassis.errors import ConfigurationFault, NotFound
 from deploy.servers import processes
 from deploy.servers.arrange import Asked, arrange
 from deploy.servers.folders import Folders
-from deploy.servers.installed import Installed, InstallFailed, NotInstalled
+from deploy.servers.installed import Installed
+from deploy.servers.installer import Installer, Progress
 from deploy.servers.kinds import NAMES, servers
 from deploy.servers.running import Running, Status, without_password
 from deploy.servers.server import NotReady, Server, Setup
@@ -20,8 +21,6 @@ from deploy.servers.state import ServerState
 from deploy.servers.together import together
 
 AS_LAST_TIME = Asked({}, {}, frozenset())
-Progress = Callable[[str, str], None]
-"""Told the name of a server and what happens to it."""
 
 
 def _silent(name: str, line: str) -> None:
@@ -33,48 +32,17 @@ class Servers:
 
     def __init__(self, home: Path, cache: Path, clock: Clock = SYSTEM) -> None:
         self._folders = Folders(home.resolve())
-        self._cache = cache.absolute()
+        self._installer = Installer(cache.absolute(), clock)
         self._clock = clock
 
     async def install(
         self, names: Iterable[str] = NAMES, tell: Progress = _silent
     ) -> dict[str, Installed]:
-        """Installs those that are not; `InstallFailed` tells everything that could not be.
-
-        Different ways of installing go at once, servers of one way one after the other.
-        """
-        ways: dict[type, list[Server]] = {}
-        for kind in servers(names).values():
-            ways.setdefault(type(kind.installation), []).append(kind)
-        done: dict[str, Installed] = {}
-        failed: list[StagedoorError] = []
-        await together(self._install(kinds, done, failed, tell) for kinds in ways.values())
-        if failed:
-            raise InstallFailed("\n".join(map(str, failed)))
-        return {name: done[name] for name in servers(names)}
-
-    async def _install(
-        self,
-        kinds: list[Server],
-        done: dict[str, Installed],
-        failed: list[StagedoorError],
-        tell: Progress,
-    ) -> None:
-        for kind in kinds:
-
-            def say(line: str, name: str = kind.name) -> None:
-                tell(name, line)
-
-            try:
-                found = await kind.installation.install(self._cache, self._clock, say)
-            except StagedoorError as fault:
-                failed.append(fault)
-            else:
-                done[kind.name] = found
-                tell(kind.name, f"{found.version} is installed")
+        """Installs those that are not; `InstallFailed` tells everything that could not be."""
+        return await self._installer.install(servers(names), tell)
 
     def installed(self, names: Iterable[str] = NAMES) -> dict[str, Installed | None]:
-        return {name: kind.installation.find(self._cache) for name, kind in servers(names).items()}
+        return self._installer.find(servers(names))
 
     async def up(
         self,
@@ -93,7 +61,7 @@ class Servers:
         come up: then what this call started is stopped, and what ran before goes on.
         """
         kinds = servers(names)
-        found = self._all_installed(kinds)
+        found = self._installer.require(kinds)
         asked = Asked(ports or {}, sizes or {}, frozenset(auth))
         with self._folders.only_one():
             return await self._up(kinds, found, asked, tell)
@@ -126,17 +94,10 @@ class Servers:
         for name, kind in servers(names).items():
             state = states.get(name)
             if state and len(self._alive(state)) == len(state.instances):
-                installed = self._all_installed({name: kind})[name]
+                installed = self._installer.require({name: kind})[name]
                 setup = self._folders.setup(name, state, installed)
                 found[name] = self._running(kind, setup)
         return found
-
-    def _all_installed(self, kinds: Mapping[str, Server]) -> dict[str, Installed]:
-        found = {name: kind.installation.find(self._cache) for name, kind in kinds.items()}
-        there = {name: one for name, one in found.items() if one is not None}
-        if missing := [name for name in found if name not in there]:
-            raise NotInstalled(*missing)
-        return there
 
     def _running(self, kind: Server, setup: Setup) -> Running:
         state = self._folders.known()[kind.name]
@@ -160,7 +121,7 @@ class Servers:
     async def _ask(
         self, kind: Server, state: ServerState, listed: dict[tuple[str, str], Status]
     ) -> None:
-        found = kind.installation.find(self._cache) or Installed("?", Path())
+        found = self._installer.find({kind.name: kind})[kind.name] or Installed("?", Path())
         setup = self._folders.setup(kind.name, state, found)
         url = without_password(kind.url(setup))
         for instance, kept in zip(setup.instances, state.instances, strict=True):
@@ -215,7 +176,7 @@ class Servers:
         """Stops a server, or one instance of it, and starts it on the same ports and data."""
         server, _ = self._named(name)
         kinds = servers([server])
-        found = self._all_installed(kinds)
+        found = self._installer.require(kinds)
         with self._folders.only_one():
             _, state = self._named(name)
             await self._end(kinds[server], self._alive(state).values())
