@@ -36,7 +36,7 @@ _WHOLE = ("stall_s", "stream_idle_s", "window")
 _LIMITS = {
     field.name: field.type for field in msgspec.structs.fields(Limits) if field.name not in _WHOLE
 }
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MODE = re.compile(r"0?[0-7]{3}")
 
 
