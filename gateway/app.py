@@ -86,11 +86,13 @@ async def build(
 
 
 async def serve(settings: Settings, *, clock: Clock = SYSTEM) -> None:
-    """Runs one gateway until SIGTERM or SIGINT, or a drain asked of its admin port."""
+    """Runs one gateway until SIGTERM or SIGINT, or a drain asked of its admin port; until SIGHUP
+    when a successor has its listening sockets."""
     worker = await build(settings, clock=clock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stopping.set)
+        loop.add_signal_handler(number, worker.drain)
+    loop.add_signal_handler(signal.SIGHUP, worker.hand_over)
     try:
         await start(worker)
     except BaseException:

@@ -21,6 +21,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `trusted_hops` say whose forwarding fields are believed. With `cache` they share the rate
     limits too; without it each worker has them whole.
 
+    `sockets` are bound ones that the process has inherited, `host:port=DESCRIPTOR` with blanks
+    between; a listener at such a place takes that one.
+
     A drain closes connections that have been idle for `quiet_s`, waits `drain_s` for requests under
     way, and then ends streams over `spread_s`.
     """
@@ -34,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache: str = ""
     keyring: Path | None = None
     reuse_port: bool = False
+    sockets: str = ""
     trusted_proxies: tuple[str, ...] = ()
     trusted_hops: int = 0
     in_flight: int = 10_000
@@ -53,6 +57,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """What `listen` says; `ConfigurationFault` names every fault."""
         trust = trust_of(self.trusted_proxies, self.trusted_hops)
         return listens(self.listen, self.limits, trust)
+
+    def held(self) -> dict[str, int]:
+        """The descriptors of `sockets` by their place."""
+        found: dict[str, int] = {}
+        for one in self.sockets.split():
+            place, equals, descriptor = one.rpartition("=")
+            if not equals or not descriptor.isdigit():
+                raise ConfigurationFault(
+                    [f"sockets {one!r}: write host:port=DESCRIPTOR"], what="the settings"
+                )
+            found[place] = int(descriptor)
+        return found
 
 
 def address(text: str, what: str) -> tuple[str, int]:

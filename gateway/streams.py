@@ -123,10 +123,10 @@ class Streams:
                 self._end_soon(known, RULE)
 
     def drain(self) -> float:
-        """Ends all of them; the seconds within which they have ended."""
+        """Ends all of them; the seconds within which those that answer have ended."""
         for known in list(self._open.values()):
             self._end_soon(known, DRAIN)
-        return self._spread_s + 2 * LINGER_S
+        return self._spread_s + LINGER_S
 
     def tick(self, now: float) -> None:
         """Looks at those whose time it is, and ends what has been quiet for too long."""

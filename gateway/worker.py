@@ -53,6 +53,7 @@ class Worker:
         self._admin: AdminListener | None = None
         self._close = close
         self._is_ready = False
+        self._hands_over = False
 
     def __repr__(self) -> str:
         return f"Worker({self.telemetry.instance}, {self.gateway!r}, ready={self._is_ready})"
@@ -73,6 +74,11 @@ class Worker:
     def drain(self) -> None:
         self.stopping.set()
 
+    def hand_over(self) -> None:
+        """Begins to drain; a successor has the listening sockets, and who waits there."""
+        self._hands_over = True
+        self.stopping.set()
+
     # -- life
 
     async def start(self, admin_app: Any) -> None:
@@ -87,7 +93,7 @@ class Worker:
         self._admin = AdminListener(admin_app, bind(*address(settings.admin, "the admin address")))
         await self._admin.start()
         self.admin_port = self._admin.port
-        await self.listeners.start(reuse_port=settings.reuse_port)
+        await self.listeners.start(reuse_port=settings.reuse_port, held=settings.held())
         self.port = self.listeners.ports[0]
         self._presence = self._be_found()
         self._is_ready = True
@@ -110,16 +116,30 @@ class Worker:
         return background.start(staying, "the gateway's presence in the registry")
 
     async def shut(self) -> None:
-        """Drains in order, then closes. What is left at the deadline is cut."""
-        settings = self.settings
+        """Drains, in this order:
+
+        1. it is not ready any more;
+        2. it leaves the registry;
+        3. it serves as before, for as long as others take to notice;
+        4. it accepts nobody new, and every answer ends its connection;
+        5. connections that stay idle are closed;
+        6. requests under way have until the deadline;
+        7. streams are ended one by one, with a reason;
+        8. what is left is cut, then logs are written and everything is closed.
+        """
+        settings, listeners = self.settings, self.listeners
         self._is_ready = False
-        self.telemetry.log.say("draining", connections=self.listeners.connections)
+        self.telemetry.log.say("draining", connections=listeners.connections)
         if self._presence is not None:
             await background.stop(self._presence)
-            await self._clock.sleep(settings.discovery_interval_s)
-        self.listeners.stop_accepting()
-        self.listeners.close_idle()
-        await self.listeners.wait_empty(settings.drain_s)
+        await self._clock.sleep(settings.discovery_interval_s)
+        listeners.stop_accepting(hand_over=self._hands_over)
+        listeners.close_idle(settings.quiet_s)
+        if not await listeners.wait_empty(settings.drain_s):
+            streams = len(self.gateway.streams)
+            await listeners.wait_empty(self.gateway.streams.drain() if streams else 0.0)
+            left = listeners.connections
+            self.telemetry.log.say("drain_deadline", streams=streams, cut=left)
         await self.close()
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,21 @@ def bind_unix(path: Path, *, mode: int = 0o600, backlog: int = 64) -> socket.soc
         raise ConfigurationFault([message], what="the socket") from None
     listening.setblocking(False)
     return listening
+
+
+def taken_in(listening: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait in its accept queue: to close it resets them."""
+    with contextlib.suppress(OSError):
+        while True:
+            waiting, _ = listening.accept()
+            waiting.setblocking(False)
+            yield waiting
+
+
+def stop_listening(listening: socket.socket) -> None:
+    """Refuses connections from now on, also where another process holds the same socket."""
+    with contextlib.suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def unix_remover(path: Path) -> Callable[[], None]:

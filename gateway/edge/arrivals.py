@@ -89,6 +89,11 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def empty_queue(self) -> None:
+        """Accepts whoever waits."""
+        while not self._closed and self._accept():
+            pass
+
     def close(self) -> None:
         """Accepts no more; whoever is under way may still arrive."""
         if not self._closed:
@@ -106,17 +111,19 @@ class Arrivals:
             self._door.counts.slow += 1
             arrival.cancel()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Whether more may wait."""
         for _ in range(_AT_ONCE):
             try:
                 raw, name = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError:
                 self._rest()
-                return
+                return False
             raw.setblocking(False)
             self._admit(raw, name)
+        return True
 
     def _rest(self) -> None:
         """No descriptors are left: what waits in the backlog is accepted a little later."""

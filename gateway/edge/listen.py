@@ -65,6 +65,12 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
         """What it is called in messages and metrics."""
         return self.text.partition("?")[0]
 
+    @property
+    def place(self) -> str:
+        """`host:port`; of a unix socket its path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return str(self.path) if self.path is not None else f"{host}:{self.port}"
+
 
 def listens(text: str, limits: Limits, trust: Trust) -> tuple[Listen, ...]:
     """What `text` says, one or several between blanks; `ConfigurationFault` names every fault."""

@@ -9,7 +9,13 @@ from typing import cast
 
 from chassis.clock import Clock, Timer
 from chassis.errors import StagedoorError
-from chassis.http.serving import bind, bind_unix, unix_remover
+from chassis.http.serving import (
+    bind,
+    bind_unix,
+    stop_listening,
+    taken_in,
+    unix_remover,
+)
 from gateway.edge.arrivals import Arrivals, Counts
 from gateway.edge.certificates import Certificates
 from gateway.edge.client_certificate import Certificate, certificate_of
@@ -50,7 +56,9 @@ class Listener:
         self.counts = Counts()
         self._scheme = b"http" if certificates is None else b"https"
         self._asks = listen.tls is not None and listen.tls.client != "none"
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._taken_in: set[asyncio.Task[object]] = set()
         self._arrivals: Arrivals | None = None
         self._remove: Callable[[], None] | None = None
         self._timer: Timer | None = None
@@ -65,9 +73,15 @@ class Listener:
         """Connections whose PROXY header or TLS handshake is under way."""
         return len(self._arrivals) if self._arrivals is not None else 0
 
-    async def start(self, *, reuse_port: bool = False) -> int:
-        """Listens and returns the port; 0 for a unix socket."""
+    async def start(self, *, reuse_port: bool = False, held: int | None = None) -> int:
+        """Listens and returns the port; 0 for a unix socket. `held` is the descriptor of a socket
+        that is bound already, and that others may hold too."""
         listen = self.listen
+        if held is not None:
+            inherited = socket.socket(fileno=held)
+            inherited.setblocking(False)
+            inherited.listen(_BACKLOG)
+            return await self.serve(inherited)
         if listen.path is None:
             return await self.serve(
                 bind(listen.host, listen.port, backlog=_BACKLOG, reuse_port=reuse_port)
@@ -78,6 +92,7 @@ class Listener:
 
     async def serve(self, listening: socket.socket) -> int:
         """Accepts on a socket that is bound already; returns its port."""
+        self._socket = listening
         is_unix = listening.family == socket.AF_UNIX
         port = 0 if is_unix else int(listening.getsockname()[1])
         loop = asyncio.get_running_loop()
@@ -137,7 +152,15 @@ class Listener:
 
     # -- the drain
 
-    def stop_accepting(self) -> None:
+    def stop_accepting(self, *, hand_over: bool = False) -> None:
+        """Takes in who waits in the accept queue, and lets nobody else in; with `hand_over` both
+        are left to those who hold the socket too."""
+        listening, self._socket = self._socket, None
+        if listening is None:
+            return
+        if not hand_over:
+            self._empty_queue(listening)
+            stop_listening(listening)
         if self._server is not None:
             self._server.close()
         if self._arrivals is not None:
@@ -146,16 +169,30 @@ class Listener:
         if remove is not None:
             remove()
 
-    def close_idle(self) -> None:
-        """From here on every answer ends its connection; those that wait are closed now."""
+    def _empty_queue(self, listening: socket.socket) -> None:
+        if self._arrivals is not None:
+            self._arrivals.empty_queue()
+            return
+        loop = asyncio.get_running_loop()
+        for raw in taken_in(listening):
+            if raw.family != socket.AF_UNIX:
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(loop.connect_accepted_socket(self._accept, raw))
+            self._taken_in.add(task)
+            task.add_done_callback(self._taken_in.discard)
+
+    def close_idle(self, quiet_s: float = 0.0) -> None:
+        """From here on every answer ends its connection; those that wait are closed once they have
+        been idle for `quiet_s`, so that none is closed under a request that is on its way."""
         self.draining = True
-        for connection in list(self.connections):
-            connection.close_if_idle()
+        idle = self.waits.idle
+        idle.after_s = min(idle.after_s, quiet_s)
 
     async def wait_empty(self, timeout_s: float) -> bool:
         """Whether all connections ended by themselves in time."""
         try:
             async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*self._taken_in, return_exceptions=True)
                 await self._empty.wait()
         except TimeoutError:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from chassis.clock import Clock, Timer
@@ -54,10 +54,14 @@ class Listeners:
     def connections(self) -> int:
         return sum(len(one.connections) for one in self)
 
-    async def start(self, *, reuse_port: bool = False) -> None:
-        """Listens everywhere; `ports` are theirs, 0 for a unix socket."""
+    async def start(
+        self, *, reuse_port: bool = False, held: Mapping[str, int] | None = None
+    ) -> None:
+        """Listens everywhere; `ports` are theirs, 0 for a unix socket. `held` are descriptors of
+        bound sockets, by `host:port`."""
         for one in self:
-            self.ports.append(await one.start(reuse_port=reuse_port))
+            descriptor = (held or {}).get(one.listen.place)
+            self.ports.append(await one.start(reuse_port=reuse_port, held=descriptor))
         self._look()
 
     def _look(self) -> None:
@@ -71,13 +75,13 @@ class Listeners:
 
     # -- the drain
 
-    def stop_accepting(self) -> None:
+    def stop_accepting(self, *, hand_over: bool = False) -> None:
         for one in self:
-            one.stop_accepting()
+            one.stop_accepting(hand_over=hand_over)
 
-    def close_idle(self) -> None:
+    def close_idle(self, quiet_s: float) -> None:
         for one in self:
-            one.close_idle()
+            one.close_idle(quiet_s)
 
     async def wait_empty(self, timeout_s: float) -> bool:
         """Whether all connections ended by themselves in time."""

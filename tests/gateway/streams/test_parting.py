@@ -22,7 +22,6 @@ from tests.support.scripted import (
     Scripted,
     Sends,
     Step,
-    answers,
     eventually,
 )
 

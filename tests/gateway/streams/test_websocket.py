@@ -109,8 +109,7 @@ async def test_pings_and_pongs_go_both_ways(size: int, tmp_path: Path) -> None:
     latencies: list[float] = []
 
     async def pings(connection: ServerConnection) -> None:
-        for _ in range(3):
-            latencies.append(await (await connection.ping(random.randbytes(size))))
+        latencies.extend([await (await connection.ping(random.randbytes(size))) for _ in range(3)])
         await connection.pong(b"nobody asked")
         await connection.wait_closed()
 
