@@ -14,7 +14,8 @@ import msgspec
 import pytest
 import yaml
 
-from chassis import config, discovery
+from chassis import config
+from chassis.discovery.address import address_of
 from chassis.http.admin import PAGES
 from chassis.service import ProcessSettings
 from deploy.processes import DEFAULT_INSTANCES, SERVICES, fleet
@@ -99,8 +100,7 @@ def test_every_process_can_be_started_with_its_settings(processes):
         else:
             settings = config.load(ProcessSettings, environ)
             assert (settings.host, settings.port > 0, settings.admin_port > 0) == (name, True, True)
-        scheme = urlsplit(settings.registry).scheme
-        assert scheme in discovery._SCHEMES
+        assert address_of(settings.registry).host == "consul"
 
 
 def test_every_backing_service_is_one_of_the_servers(services, processes):
