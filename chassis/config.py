@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 
@@ -44,12 +44,20 @@ def load(
                 faults.append(f"{prefix}_{name.upper()} is not set and has no default")
             continue
         try:
-            usable[name] = msgspec.convert(values[name], field.type, strict=False, dec_hook=_path)
+            value = _listed(values[name], field.type)
+            usable[name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
         except msgspec.ValidationError as fault:
             faults.append(f"{sources[name]}: {fault}")
     if faults:
         raise ConfigurationFault(faults, what="the settings")
     return settings(**usable)
+
+
+def _listed(value: Any, type_: Any) -> Any:
+    """A list in one text has blanks or commas between."""
+    if isinstance(value, str) and get_origin(type_) is tuple:
+        return value.replace(",", " ").split()
+    return value
 
 
 def _path(type_: type, value: Any) -> Any:

@@ -54,3 +54,13 @@ def test_a_file_that_is_missing_or_broken_is_one_message(tmp_path: Path) -> None
     broken.write_text("port = ")
     with pytest.raises(ConfigurationFault, match=r"b\.toml"):
         load(Settings, {"STAGEDOOR_NAME": "n"}, file=broken)
+
+
+class Listing(msgspec.Struct, frozen=True):
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize("text", ["a b", "a,b", " a,\tb "])
+def test_a_list_has_blanks_or_commas_between(text: str) -> None:
+    assert load(Listing, {"STAGEDOOR_NAMES": text}).names == ("a", "b")
+    assert load(Listing, {"STAGEDOOR_NAMES": ""}).names == ()
