@@ -302,21 +302,69 @@ def catalog_ingest(
 
 @app.command()
 def gateway(
-    document: Annotated[Path, typer.Option("--rules", help="The rules document (YAML or JSON).")],
-    listen: Annotated[str, typer.Option(help="host:port for traffic.")] = "127.0.0.1:8080",
-    admin: Annotated[str, typer.Option(help="host:port for the admin API.")] = "127.0.0.1:9901",
-    registry: Annotated[str, typer.Option(help="consul://host:port, when rules need it.")] = "",
+    document: Annotated[
+        Path,
+        typer.Option(
+            "--rules", envvar="STAGEDOOR_RULES", help="The rules document (YAML or JSON)."
+        ),
+    ],
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="STAGEDOOR_LISTEN",
+            help="Where traffic comes in: host:port, tls://host:port?cert=FILE&key=FILE or "
+            "unix:///path; may be given several times. Default: 127.0.0.1:8080",
+        ),
+    ] = None,
+    admin: Annotated[
+        str, typer.Option(envvar="STAGEDOOR_ADMIN", help="host:port for the admin API.")
+    ] = "127.0.0.1:9901",
+    registry: Annotated[
+        str,
+        typer.Option(
+            envvar="STAGEDOOR_REGISTRY", help="consul://host:port, when rules name services."
+        ),
+    ] = "",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="STAGEDOOR_TRUSTED_PROXIES",
+            help="A CIDR, or unix: proxies whose X-Forwarded-… and Forwarded fields are believed.",
+        ),
+    ] = None,
+    trust_hops: Annotated[
+        int,
+        typer.Option(
+            envvar="STAGEDOOR_TRUSTED_HOPS",
+            help="How many proxies always stand in front, wherever they are.",
+            min=0,
+        ),
+    ] = 0,
     home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
 ) -> None:
-    """Run the gateway alone, in front of anything that speaks HTTP."""
+    """Run the gateway alone, in front of anything that speaks HTTP, until Ctrl-C."""
     from gateway.app import run
     from gateway.settings import Settings
+    from gateway.worker import Worker
 
-    run(
-        Settings(
-            rules=document, listen=listen, admin=admin, registry=registry, home=home.absolute()
-        )
+    def ready(worker: Worker) -> None:
+        urls, admin = worker.listeners.urls, f"http://{worker.admin_address}"
+        if as_json:
+            _print_json({"listening": urls, "admin": admin})
+        else:
+            say(f"listening on {', '.join(urls)}; admin API on {admin}; Ctrl-C drains and stops")
+
+    settings = Settings(
+        rules=document,
+        listen=" ".join(listen or ["127.0.0.1:8080"]),
+        admin=admin,
+        registry=registry,
+        home=home.absolute(),
+        trusted_proxies=tuple(trust or ()),
+        trusted_hops=trust_hops,
     )
+    run(settings, ready)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import uvloop
@@ -28,6 +28,8 @@ from gateway.settings import Settings
 from gateway.streams import Streams
 from gateway.verifiers import Verifiers
 from gateway.worker import VERSION, Worker
+
+Ready = Callable[[Worker], object]
 
 
 async def build(
@@ -85,9 +87,9 @@ async def build(
     raise AssertionError("the stack swallows nothing")
 
 
-async def serve(settings: Settings, *, clock: Clock = SYSTEM) -> None:
+async def serve(settings: Settings, ready: Ready = bool, *, clock: Clock = SYSTEM) -> None:
     """Runs one gateway until SIGTERM or SIGINT, or a drain asked of its admin port; until SIGHUP
-    when a successor has its listening sockets."""
+    when a successor has its listening sockets. `ready` hears when it serves."""
     worker = await build(settings, clock=clock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,6 +97,7 @@ async def serve(settings: Settings, *, clock: Clock = SYSTEM) -> None:
     loop.add_signal_handler(signal.SIGHUP, worker.hand_over)
     try:
         await start(worker)
+        ready(worker)
     except BaseException:
         await worker.close()
         raise
@@ -108,9 +111,9 @@ async def start(worker: Worker) -> None:
     worker.telemetry.watch_loop()
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, ready: Ready = bool) -> None:
     """`serve` on a loop of its own."""
-    uvloop.run(serve(settings))
+    uvloop.run(serve(settings, ready))
 
 
 def run_process(environ: Mapping[str, str]) -> None:

@@ -63,6 +63,11 @@ class Worker:
         """The first one, which the registry is told of."""
         return self.listeners.first
 
+    @property
+    def admin_address(self) -> str:
+        host, _ = address(self.settings.admin, "the admin address")
+        return f"{f'[{host}]' if ':' in host else host}:{self.admin_port}"
+
     # -- what the admin application asks
 
     def ready(self) -> bool:
@@ -103,9 +108,7 @@ class Worker:
         host = self.listener.listen.host
         if self._registry is None or not host:
             return None
-        admin_host, _ = address(self.settings.admin, "the admin address")
-        admin_address = f"{admin_host}:{self.admin_port}"
-        meta = {"admin": admin_address, "version": VERSION, "pid": str(os.getpid())}
+        meta = {"admin": self.admin_address, "version": VERSION, "pid": str(os.getpid())}
         staying = stay(
             self._registry,
             Instance(self.telemetry.instance, "gateway", host, self.port, meta),

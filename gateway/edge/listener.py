@@ -68,6 +68,13 @@ class Listener:
     def __repr__(self) -> str:
         return f"Listener({len(self.connections)} connections, draining={self.draining})"
 
+    def url(self, port: int) -> str:
+        """Where it is reached, on the port that `start` has returned."""
+        if self.listen.path is not None:
+            return f"unix://{self.listen.path}"
+        host = self.listen.host
+        return f"{self._scheme.decode()}://{f'[{host}]' if ':' in host else host}:{port}"
+
     @property
     def arriving(self) -> int:
         """Connections whose PROXY header or TLS handshake is under way."""

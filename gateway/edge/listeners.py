@@ -47,6 +47,11 @@ class Listeners:
         return iter(self._listeners)
 
     @property
+    def urls(self) -> list[str]:
+        """Where they are reached, once started."""
+        return [one.url(port) for one, port in zip(self, self.ports, strict=True)]
+
+    @property
     def first(self) -> Listener:
         return self._listeners[0]
 
