@@ -61,6 +61,7 @@ LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | FORWARDING | OURS
 WATCHED = LEFT_OUT | READ
 
 _FAULT_MEMBER = b"fi"
+_LENGTH_MAXIMUM = (1 << 63) - 1
 _UNDERSCORE = ord("_")
 _CONNECTION_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te", b"host"})
 _NEVER_TRAILERS = frozenset(
@@ -157,15 +158,17 @@ class Fields:
         for name, value in noted:
             seen[name] = seen[name] + b", " + value if name in seen else value
         if b"content-length" in seen:
-            self.length = int(seen[b"content-length"])
+            self.length = length = int(seen[b"content-length"])
+            if length > _LENGTH_MAXIMUM:
+                raise BadRequest("the content-length is out of all reason", code="framing")
         if b"transfer-encoding" in seen:
             self._note_coding(seen[b"transfer-encoding"], is_11)
+        if b"baggage" in seen:
+            self._keep_baggage(seen[b"baggage"])
         if b"connection" in seen:
             self._note_connection(seen[b"connection"], seen.get(b"upgrade"), is_11)
         if b"expect" in seen:
             self._note_expectation(seen[b"expect"], is_11)
-        if b"baggage" in seen:
-            self._keep_baggage(seen[b"baggage"])
         self.claimed_trace = seen.get(TRACEPARENT)
         self.forwarded = told(seen)
 

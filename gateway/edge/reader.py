@@ -16,17 +16,13 @@ from httptools import (
 )
 
 from chassis.errors import BadRequest, StagedoorError
-from chassis.http.framing import CHUNKED, Headers, is_token
+from chassis.http.framing import CHUNKED, Headers
 from gateway.edge.boundary import Boundary
 from gateway.edge.fields import Fields
 from gateway.edge.limits import Limits
-from gateway.edge.refusals import (
-    BodyTooLarge,
-    HeadTooLarge,
-    TargetTooLong,
-    VersionNotSupported,
-)
-from gateway.edge.request import check_method, is_version_11, origin_form
+from gateway.edge.refusals import BodyTooLarge, HeadTooLarge
+from gateway.edge.request import check_method, origin_form
+from gateway.edge.request_line import PARSED, begun_method, check_beginning, read_line
 
 START, HEAD, BODY, CHUNKS, READ = range(5)
 """What the next bytes are: the beginning of a request; its head; its body, of known length or in
@@ -35,8 +31,10 @@ look-ups would be a tenth of the whole cost of a request."""
 
 PHASES = ("START", "HEAD", "BODY", "CHUNKS", "READ")
 
-_METHOD_MAXIMUM = 32
 _BLOCK_MAXIMUM = 2_048
+_FRAMING_RATIO = 16
+"""Bytes of chunk framing to each byte of content, above what a head may have: five are usual."""
+
 _CR = 13
 _REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-\"$-~]*) HTTP/1\.1\r\n")
 
@@ -120,14 +118,14 @@ class Reader:
 
         Still at START, there is too little to begin with: it must be given again, with more.
         """
-        begun = data
+        begun = b""
         if self.phase == START:
             if data[0] <= _CR:
-                begun = data = _without_empty_lines(data)
-            if b" " not in data and len(data) < _METHOD_MAXIMUM:
+                data = _without_empty_lines(data)
+            begun = data
+            data = self._begin(data)
+            if self.phase == START:
                 return data
-        else:
-            begun = b""
         while data and self.phase < READ:
             end = self._reach(data)
             piece = data if end == len(data) else data[:end]
@@ -147,11 +145,31 @@ class Reader:
 
     def asked_method(self) -> bytes:
         """The method as far as it is known: of a request that is refused, too."""
-        return self.method or (self._parser.get_method() if self.target else b"")
+        return self.method
 
     def upgraded(self) -> None:
         """After an answer to a request that asked for an upgrade, which the parser waits for."""
         self._parser = HttpRequestParser(self)
+
+    def _begin(self, data: bytes) -> bytes:
+        """Reads the request line, once all of it is there; gives what the parser may read of it.
+
+        Of unusual methods it is told another, and the path: both frame bodies alike.
+        """
+        end = data.find(b"\r\n")
+        self.method = begun_method(data)
+        if end < 0:
+            if data != b"\r":
+                check_beginning(data, self._limits.target)
+            return data
+        self.method, self.target, self.is_11 = read_line(data[:end], self._limits.target)
+        check_method(self.method)
+        self.phase = HEAD
+        if self.method in PARSED:
+            return data
+        replaced = b"POST / HTTP/1.1" if self.is_11 else b"POST / HTTP/1.0"
+        self._head_bytes = end - len(replaced)
+        return replaced + data[end:]
 
     def _reach(self, data: bytes) -> int:
         """How much of `data` may go to the parser now."""
@@ -161,7 +179,6 @@ class Reader:
         if self.phase == CHUNKS:
             self._overhead += end
         else:
-            self.phase = HEAD
             self._head_bytes += end
         return end
 
@@ -174,10 +191,10 @@ class Reader:
             cause = error.__context__
             raise cause if isinstance(cause, StagedoorError) else error from None
         except HttpParserError as error:
-            self._after_error(piece, error)
+            raise BadRequest(f"the request is malformed: {error}", code="framing") from None
         if self.phase == HEAD and self._head_bytes > self._limits.head:
             raise HeadTooLarge("the header block is too large")
-        if self._overhead > self._limits.head:
+        if self._overhead > self._limits.head + _FRAMING_RATIO * self.received:
             raise BadRequest("the body is more framing than content", code="framing")
 
     def _remember(self, data: bytes) -> None:
@@ -187,21 +204,6 @@ class Reader:
             self._block = block
             self._known = self.fields
             self.fields.shrink()
-
-    def _after_error(self, piece: bytes, error: HttpParserError) -> None:
-        """Everything is refused but a method that the parser does not know, and we need not.
-
-        The head is then read once more under a method it knows: both frame bodies alike."""
-        method, _, rest = piece.partition(b" ")
-        is_start = self._head_bytes == len(piece) and not self.method
-        if not is_start or method == b"PRI" or "method" not in str(error) or not is_token(method):
-            raise _refusal(str(error)) from None
-        self.start()
-        self.phase = HEAD
-        self._head_bytes = len(piece)
-        self.method = method
-        self._parser = HttpRequestParser(self)
-        self._feed(b"POST " + rest)
 
     def _after_upgrade(self) -> None:
         """The parser stopped behind a head that asks for an upgrade.
@@ -222,11 +224,6 @@ class Reader:
 
     # -- the parser's side
 
-    def on_url(self, url: bytes) -> None:
-        self.target += url
-        if len(self.target) > self._limits.target:
-            raise TargetTooLong("the request target is too long")
-
     def on_header(self, name: bytes, value: bytes) -> None:
         self._lines.append((name.lower(), value.rstrip(b" \t")))
 
@@ -234,11 +231,8 @@ class Reader:
         limits = self._limits
         if self._head_bytes > limits.head or len(self._lines) > limits.fields:
             raise HeadTooLarge("the header block is too large")
-        self.is_11 = is_11 = is_version_11(self._parser.get_http_version())
-        self.method = method = self.method or self._parser.get_method()
-        check_method(method)
-        self.fields = fields = Fields(self._lines, is_11)
-        self.target = origin_form(method, self.target, fields.authority)
+        self.fields = fields = Fields(self._lines, self.is_11)
+        self.target = origin_form(self.method, self.target, fields.authority)
         self._lines = self.trailers
         length = fields.length
         self._interrupted = fields.asks_upgrade and length != 0
@@ -252,15 +246,17 @@ class Reader:
             self.phase = READ
 
     def on_body(self, body: bytes) -> None:
-        self._overhead = 0
         self.received += len(body)
         if self.phase == BODY:
             self._left -= len(body)
         else:
+            self._overhead -= len(body)
             self._check_size(self.received)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self.phase == CHUNKS and len(self.trailers) > self._limits.fields:
+            raise HeadTooLarge("there are too many trailer fields")
         if not self._interrupted:
             self.phase = READ
 
@@ -289,14 +285,10 @@ class _BodyOnly:
 
 def _without_empty_lines(data: bytes) -> bytes:
     """Empty lines before a request line are skipped (RFC 9112 2.2); a bare CR or LF is not."""
-    while data.startswith(b"\r\n"):
-        data = data[2:]
+    start = 0
+    while data.startswith(b"\r\n", start):
+        start += 2
+    data = data[start:]
     if data[:1] == b"\n" or (data[:1] == b"\r" and len(data) > 1):
         raise BadRequest("a bare CR or LF before the request line", code="framing")
     return data
-
-
-def _refusal(error: str) -> StagedoorError:
-    if "Pause on PRI" in error or "Invalid HTTP version" in error:
-        return VersionNotSupported("only HTTP/1.1 and HTTP/1.0 are spoken here")
-    return BadRequest(f"the request is malformed: {error}", code="framing")

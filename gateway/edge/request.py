@@ -6,7 +6,7 @@ from chassis.errors import BadRequest
 from chassis.http.framing import Headers
 from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
-from gateway.edge.refusals import MethodNotAllowed, VersionNotSupported
+from gateway.edge.refusals import MethodNotAllowed
 
 REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
 
@@ -63,15 +63,6 @@ class Request:
     @headers.setter
     def headers(self, headers: Headers) -> None:
         self.own_headers = headers
-
-
-def is_version_11(version: str) -> bool:
-    """True for HTTP/1.1, False for 1.0; any other version is refused."""
-    if version == "1.1":
-        return True
-    if version == "1.0":
-        return False
-    raise VersionNotSupported(f"HTTP/{version} is not spoken here; use HTTP/1.1")
 
 
 def check_method(method: bytes) -> None:

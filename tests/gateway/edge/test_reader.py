@@ -150,9 +150,9 @@ def test_fields_with_consequences_and_long_ones_are_read_every_time(block: bytes
 
 def test_a_head_that_came_in_two_pieces_is_not_remembered() -> None:
     reader = Reader(Limits())
-    reader.read(GET[:10])
+    reader.read(GET[:25])
     assert reader.phase == HEAD
-    reader.read(GET[10:])
+    reader.read(GET[25:])
     assert reader.phase == READ
     reader.start()
     assert not reader.again(GET)
@@ -186,6 +186,47 @@ def test_too_little_to_begin_with_is_given_back() -> None:
     assert reader.read(b"GE") == b"GE"
     assert reader.phase == START
     assert reader.read(b"\r\n") == b""
+
+
+def test_a_method_and_a_target_without_a_blank_are_one_however_they_are_split() -> None:
+    reader = Reader(Limits())
+    begun = b"A" * 20
+    assert reader.read(begun) == begun
+    with pytest.raises(RequestFailure):
+        reader.read(begun + b"/x HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+@pytest.mark.parametrize("method", [b"DESCRIBE", b"PLAY", b"SOURCE", b"BREW", b"QUERY", b"get"])
+def test_a_method_of_any_name_is_read_alike_however_it_is_split(method: bytes) -> None:
+    data = method + b" /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"
+    for at in range(1, len(data)):
+        reader = Reader(Limits())
+        left = reader.read(data[:at])
+        assert reader.read(left + data[at:]) == b""
+        assert (reader.phase, reader.method, reader.target) == (READ, method, b"/a")
+        assert reader.take() == b"ok"
+
+
+def test_chunk_framing_may_be_several_times_the_content_but_not_without_end() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    small = Reader(Limits(head=200))
+    small.read(head)
+    for _ in range(1_000):
+        small.read(b"0001\r\nx\r\n")
+    padded = Reader(Limits(head=200))
+    padded.read(head)
+    with pytest.raises(RequestFailure):
+        for _ in range(1_000):
+            padded.read(b"1;" + b"x" * 150 + b"\r\nx\r\n")
+
+
+def test_trailers_have_the_limits_of_a_head() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for trailers in (b"X: y\r\n" * 101, b"X: " + b"y" * 40_000 + b"\r\n"):
+        reader = Reader(Limits())
+        reader.read(head)
+        with pytest.raises(RequestFailure):
+            reader.read(b"0\r\n" + trailers + b"\r\n")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from chassis.http.framing import CHUNKED, Headers
 from gateway.edge.fields import Fields, clean_trailers
 from gateway.edge.peer import Peer, trust_of
 from gateway.edge.refusals import ExpectationFailed, MethodNotAllowed, NotImplementedHere
-from gateway.edge.request import Request, check_method, is_version_11, origin_form
+from gateway.edge.request import Request, check_method, origin_form
 
 HOST = (b"host", b"a.example")
 
@@ -21,7 +21,7 @@ def request(
 ) -> Request:
     """As the reader does it."""
     peer = Peer("192.0.2.1", trust_of(["192.0.2.0/24"] if trusted else []))
-    is_11 = is_version_11(version)
+    is_11 = version == "1.1"
     check_method(method)
     read = Fields([(b"host", host), *(fields or [])], is_11)
     return Request(method, origin_form(method, target, read.authority), is_11, read, peer)
@@ -68,6 +68,11 @@ def test_what_connection_names_is_left_out_but_never_the_host() -> None:
     got = request([(b"x-a", b"1"), (b"connection", b"X-A, host ,close"), (b"x-b", b"2")])
     assert got.headers == [HOST, (b"x-b", b"2")]
     assert not got.fields.keep_alive
+
+
+def test_baggage_is_left_out_too_where_connection_names_it() -> None:
+    fields = [(b"connection", b"baggage"), (b"baggage", b"a=1")]
+    assert request(fields).headers == [HOST]
 
 
 def test_the_fault_member_is_taken_out_of_baggage() -> None:
@@ -151,6 +156,7 @@ def test_only_options_may_ask_for_everything() -> None:
         ([(b"host", b"a.example")], "1.1", BadRequest),
         ([(b"transfer-encoding", b"chunked")], "1.0", BadRequest),
         ([(b"transfer-encoding", b"gzip, chunked")], "1.1", NotImplementedHere),
+        ([(b"content-length", b"%d" % (1 << 63))], "1.1", BadRequest),
         ([(b"expect", b"a-pony")], "1.1", ExpectationFailed),
     ],
 )
