@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from chassis.errors import ConfigurationFault
 from gateway.edge.limits import Limits
 from gateway.edge.listen import Listen, listens, place
-from gateway.edge.peer import trust_of
+from gateway.edge.peer import NOBODY, trust_of
+
+T = TypeVar("T")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +58,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home.absolute()
 
     def listens(self) -> tuple[Listen, ...]:
-        """What `listen` says; `ConfigurationFault` names every fault."""
-        trust = trust_of(self.trusted_proxies, self.trusted_hops)
-        return listens(self.listen, self.limits, trust)
+        """What `listen` says; `ConfigurationFault` names every fault, of other addresses too."""
+        faults: list[str] = []
+        trust = _noting(faults, lambda: trust_of(self.trusted_proxies, self.trusted_hops))
+        _noting(faults, lambda: address(self.admin, "the admin address"))
+        found = _noting(faults, lambda: listens(self.listen, self.limits, trust or NOBODY))
+        if faults or found is None:
+            raise ConfigurationFault(faults, what="the settings")
+        return found
 
     def held(self) -> dict[str, int]:
         """The descriptors of `sockets` by their place."""
@@ -77,3 +86,12 @@ def address(text: str, what: str) -> tuple[str, int]:
         return place(text)
     except ValueError as fault:
         raise ConfigurationFault([f"{what} {text!r}: {fault}"], what="the settings") from None
+
+
+def _noting(faults: list[str], read: Callable[[], T]) -> T | None:
+    """What `read` gives, or None and its faults among the others."""
+    try:
+        return read()
+    except ConfigurationFault as fault:
+        faults += fault.faults
+        return None
