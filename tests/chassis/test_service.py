@@ -68,6 +68,7 @@ def events(home: Path) -> list[str]:
 # --- as a process of its own
 
 
+@pytest.mark.slow
 async def test_sigterm_lets_a_request_finish_after_the_registry_has_forgotten_us(
     home: Path,
 ) -> None:

@@ -22,6 +22,7 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_nothing_else(tmp_path: Path, closed: str) -> None:
     assert shell(f"{COMMAND} rules lint {RULES} {closed}").returncode == 0

@@ -81,6 +81,7 @@ async def test_a_play_event_reaches_both_sinks(pipeline: InProcess) -> None:
         await close()
 
 
+@pytest.mark.slow
 async def test_what_was_taken_is_finished_on_leaving(tmp_path: Path) -> None:
     """The second life has nothing left to do."""
     for _ in range(2):

@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import pytest
+
 from chassis.disk.sqlite import connect
 
 OPENERS = 8
 
 
+@pytest.mark.slow
 def test_many_may_open_a_new_database_at_the_same_instant(tmp_path: Path) -> None:
     ready = Barrier(OPENERS)
 

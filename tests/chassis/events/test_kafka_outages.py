@@ -116,6 +116,7 @@ async def test_a_broker_killed_under_load_loses_nothing_acknowledged_and_all_goe
     await load.consumer.close()
 
 
+@pytest.mark.slow
 async def test_a_member_whose_first_poll_finds_no_broker_reads_once_there_is_one(
     broker: RealServer, log: Log
 ) -> None:
@@ -181,6 +182,7 @@ async def some(consumer: Consumer) -> list[Record]:
             return records
 
 
+@pytest.mark.slow
 async def test_a_cluster_first_met_through_a_slow_link_is_only_slow(broker: RealServer) -> None:
     host, _, port = broker.url.removeprefix("kafka://").partition(":")
     async with TcpProxy(host, int(port), delay_s=0.2) as proxy:
@@ -190,6 +192,7 @@ async def test_a_cluster_first_met_through_a_slow_link_is_only_slow(broker: Real
         await log.close()
 
 
+@pytest.mark.slow
 async def test_a_link_that_answers_nothing_is_unavailable_within_the_bound(
     broker: RealServer,
 ) -> None:
@@ -199,10 +202,12 @@ async def test_a_link_that_answers_nothing_is_unavailable_within_the_bound(
         await refused_within(4, f"kafka://127.0.0.1:{proxy.port}?wait_s=1")
 
 
+@pytest.mark.slow
 async def test_a_port_where_nobody_listens_is_unavailable_within_the_bound() -> None:
     await refused_within(4, "kafka://127.0.0.1:1?wait_s=1")
 
 
+@pytest.mark.slow
 async def test_a_port_that_is_no_kafka_is_unavailable_and_the_message_asks() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)

@@ -82,6 +82,7 @@ async def test_prefixes_of_one_bucket_are_stores_of_their_own() -> None:
     await other.close()
 
 
+@pytest.mark.slow
 async def test_a_server_that_answers_nothing_holds_a_call_for_a_bounded_time(
     objects: Objects, proxy: TcpProxy
 ) -> None:
@@ -123,6 +124,7 @@ async def test_a_server_that_cannot_be_reached_is_named_with_what_to_do(
     await objects.create("k", b"")
 
 
+@pytest.mark.slow
 async def test_many_callers_of_a_silent_server_all_give_up_in_time(
     objects: Objects, proxy: TcpProxy
 ) -> None:

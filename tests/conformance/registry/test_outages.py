@@ -106,6 +106,7 @@ async def test_a_query_that_waits_when_the_registry_is_killed_fails_at_once(mort
     await registry.close()
 
 
+@pytest.mark.slow
 async def test_a_slow_registry_keeps_who_renews_in_time(proxy, behind, registry, name):
     await behind.register(instance(name), ttl_s=0.9)
     index, _ = await registry.instances(name)
@@ -114,6 +115,7 @@ async def test_a_slow_registry_keeps_who_renews_in_time(proxy, behind, registry,
     assert (again, found) == (index, [instance(name)])
 
 
+@pytest.mark.slow
 async def test_a_lost_answer_to_a_renewal_costs_no_lease(proxy, behind, registry, name):
     await behind.register(instance(name), ttl_s=0.9)
     index, _ = await registry.instances(name)

@@ -194,6 +194,7 @@ async def test_one_contender_leads_and_the_other_follows_when_it_leaves(registry
     assert found.session == ""
 
 
+@pytest.mark.slow
 async def test_a_leader_whose_session_was_ended_stops_its_work_and_the_other_leads(
     registry, other, name
 ):

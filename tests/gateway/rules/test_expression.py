@@ -85,6 +85,7 @@ PATTERNS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(PATTERNS)
 def test_whatever_is_accepted_fails_fast_on_hostile_input(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +125,7 @@ def naive_template(template: str, path: str):
     return (1, tuple(ranks))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(document=documents(), asked=st.lists(requests(), min_size=1, max_size=8))
 def test_the_compiled_match_equals_the_naive_one(document, asked):

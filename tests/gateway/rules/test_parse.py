@@ -127,6 +127,7 @@ def test_anchors_and_merges_work():
     assert data["more"] == {"x": 1, "y": 3}
 
 
+@pytest.mark.slow
 def test_anchors_that_expand_without_end_are_a_fault_and_not_a_hang():
     levels = "\n".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 12))
     _, faults = read("l0: &l0 [x]\n" + levels)
@@ -168,6 +169,7 @@ DATA = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(DATA, max_size=3), st.dictionaries(st.sampled_from(["a", "b!"]), DATA))
 def test_whatever_the_data_each_item_is_read_or_has_a_fault(rules, clusters):
     text = json.dumps({"rules": rules, "clusters": clusters}).encode()

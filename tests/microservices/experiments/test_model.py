@@ -32,6 +32,7 @@ def bound(freedom: int) -> float:
     return float(freedom * (1 - part + 4.75 * part**0.5) ** 3)
 
 
+@pytest.mark.slow
 @settings(derandomize=True)
 @given(
     weights=st.lists(st.integers(1, 20), min_size=2, max_size=8),

@@ -229,6 +229,7 @@ def test_a_clear_title_has_no_keys_at_all() -> None:
     assert "#EXT-X-KEY" not in media_playlist(media_claims(made), "cdn-a", "avc-240", "https://x")
 
 
+@pytest.mark.slow
 @given(st.integers(1, 20_000_000))
 def test_segments_fill_the_whole_title_exactly(duration_ms: int) -> None:
     made = media_claims(claims(duration_ms=duration_ms, codecs=("avc",)))
@@ -268,6 +269,7 @@ def test_a_rendition_above_the_cap_is_not_opened_by_the_token() -> None:
 # ---- DASH ----
 
 
+@pytest.mark.slow
 @given(requests)
 def test_every_mpd_keeps_the_schema_and_offers_what_hls_offers(request: ManifestRequest) -> None:
     made = claims_of(request, NOW)
