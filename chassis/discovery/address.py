@@ -9,16 +9,18 @@ service, instance, key and session. A system sees nothing of one with another pr
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl
 
 from msgspec import Struct
 
 from chassis.errors import ConfigurationFault
+from chassis.urls import parts_of
 
 _SCHEMES = {"consul": "http", "consuls": "https"}
 _PREFIX = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})?")
 _DEFAULT_PORT = 8500
 _WHAT = "the registry's address"
+_WRITE = "write consul://host:port, for example consul://127.0.0.1:8500"
 
 
 class Address(Struct, frozen=True):
@@ -31,18 +33,23 @@ class Address(Struct, frozen=True):
 
 
 def address_of(url: str) -> Address:
-    """What `url` says; `ConfigurationFault` shows how to write one."""
-    try:
-        parts = urlsplit(url)
-        scheme, host, port = _SCHEMES[parts.scheme], parts.hostname, parts.port
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    except (KeyError, ValueError):
-        host = None
-    if host is None:
-        raise ConfigurationFault(
-            [f"{url!r}: write consul://host:port, for example consul://127.0.0.1:8500"], what=_WHAT
-        )
+    """What `url` says; `ConfigurationFault` shows how to write one, and nothing of a password."""
+    parts = parts_of(url, _WRITE, what=_WHAT)
+    scheme, (host, port) = _SCHEMES.get(parts.scheme), _place(parts)
+    if "@" in parts.netloc:
+        advice = "no user and no password: a token goes into CONSUL_HTTP_TOKEN"
+        raise ConfigurationFault([advice, _WRITE], what=_WHAT)
+    if scheme is None or host is None or parts.path.strip("/") or parts.fragment:
+        raise ConfigurationFault([f"{url!r}: {_WRITE}"], what=_WHAT)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     return Address(scheme, host, port or _DEFAULT_PORT, _prefix(options))
+
+
+def _place(parts: SplitResult) -> tuple[str | None, int | None]:
+    try:
+        return parts.hostname, parts.port
+    except ValueError:
+        return None, None
 
 
 def _prefix(options: dict[str, str]) -> str:
