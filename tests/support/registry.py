@@ -14,9 +14,11 @@ from chassis.clock import SYSTEM
 from chassis.discovery import Registry
 from chassis.discovery.embedded import RegistryServer
 from chassis.http.client import Client
+from chassis.http.pool import PoolLimits
 from chassis.http.serving import Listener, bind
 
 T = TypeVar("T")
+PATIENCE_S = 5.0
 
 
 def free_port() -> int:
@@ -27,8 +29,10 @@ def free_port() -> int:
 
 
 def opened(address: str) -> Registry:
-    """The registry at a `consul://` address, asked over real sockets."""
-    return discovery.open(address, client=Client())
+    """The registry at a `consul://` address, asked over real sockets. It is in no hurry: server and
+    test often share one loop, and the machine does other work."""
+    patient = PoolLimits(connect_s=PATIENCE_S, wait_s=PATIENCE_S)
+    return discovery.open(address, client=Client(limits=patient))
 
 
 @contextlib.asynccontextmanager
