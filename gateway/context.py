@@ -18,6 +18,7 @@ from chassis.http.problems import problem
 from chassis.identity import Claims
 from chassis.telemetry import Trace
 from gateway.edge import response
+from gateway.edge.client_certificate import Certificate
 from gateway.edge.ports import Downstream
 from gateway.edge.request import Request
 from gateway.edge.response import Framing
@@ -98,6 +99,11 @@ class Context(Request):
     def is_answered(self) -> bool:
         """Whether an answer has begun."""
         return self.status != 0
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The client's, when the listener asked for one and the handshake has verified it."""
+        return self._downstream.peer.certificate
 
     @property
     def trace(self) -> Trace | None:

@@ -18,6 +18,7 @@ from gateway.edge.ports import Downstream
 from gateway.edge.response import Framing
 from gateway.exchange import Exchange
 from gateway.filters.authenticate import Authenticate, RequireScopes
+from gateway.filters.certificate import AuthenticateCertificate
 from gateway.filters.chain import Filter, Phase, chain
 from gateway.filters.passport import MintPassport
 from gateway.filters.rate import LimitRate
@@ -32,7 +33,7 @@ from gateway.traces import Traces
 from gateway.verifiers import Verifiers
 
 if TYPE_CHECKING:
-    from gateway.rules.model import RateLimit
+    from gateway.rules.model import AuthPolicy, RateLimit
 
 
 class Gateway:
@@ -101,8 +102,7 @@ class Gateway:
         """The built-in filters that the rule asks for, and those that the gateway was given."""
         found: list[Filter] = [*self._filters]
         if route.auth is not None:
-            verifier = self._verifiers.of(snapshot.auth[route.auth])
-            found.append(Authenticate(verifier, self.observer.auth))
+            found.append(self._authenticate(snapshot.auth[route.auth]))
             if route.scopes:
                 found.append(RequireScopes(route.scopes, self.observer.auth))
             if self._passport is not None:
@@ -110,6 +110,11 @@ class Gateway:
         if route.rate_limit is not None:
             found.append(LimitRate(self._limiter(route.rate_limit), self.clock))
         return found
+
+    def _authenticate(self, policy: AuthPolicy) -> Filter:
+        if policy.certificate is not None:
+            return AuthenticateCertificate(policy.certificate, self.observer.auth)
+        return Authenticate(self._verifiers.of(policy), self.observer.auth)
 
     def _limiter(self, limit: RateLimit) -> RateLimiter:
         """Equal limits share their buckets, over rules and over snapshots."""

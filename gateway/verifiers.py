@@ -39,7 +39,7 @@ class Verifiers:
                 algorithms=tuple(policy.algorithms),
                 leeway_s=policy.leeway_s,
             )
-            jwks = Jwks(self._fetch(policy.jwks), self._clock)
+            jwks = Jwks(self._fetch(policy.jwks or JwksSource()), self._clock)
             verifier = self._verifiers[policy] = TokenVerifier(wanted, jwks, self._clock)
         return verifier
 

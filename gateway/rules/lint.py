@@ -35,7 +35,8 @@ def lint(document: Document, source: Source, *, folder: FilePath | None = None) 
 def _clusters(document: Document) -> Iterator[Finding]:
     used = {name for rule in document.rules for name in rule.weights}
     used |= {rule.mirror.cluster for rule in document.rules if rule.mirror}
-    used |= {policy.jwks.cluster for policy in document.auth.values() if policy.jwks.cluster}
+    sources = [policy.jwks for policy in document.auth.values()]
+    used |= {source.cluster for source in sources if source is not None and source.cluster}
     for name, cluster in document.clusters.items():
         at = ("clusters", name)
         for reason in _cluster_faults(cluster):
@@ -62,6 +63,14 @@ def _cluster_faults(cluster: Cluster) -> Iterator[str]:
 def _auth(document: Document, folder: FilePath | None) -> Iterator[Finding]:
     for name, policy in document.auth.items():
         at = ("auth", name)
+        if (policy.jwks is None) == (policy.certificate is None):
+            yield Finding(at, f"auth {name!r}: give either 'jwks' or 'certificate'")
+            continue
+        if policy.jwks is None:
+            for field in ("issuer", "audience"):
+                if getattr(policy, field):
+                    yield Finding((*at, field), f"auth {name!r}: {field!r} is of tokens only")
+            continue
         for reason in _jwks_faults(policy.jwks, document, folder):
             yield Finding((*at, "jwks"), f"auth {name!r}: {reason}")
         for field in ("issuer", "audience"):

@@ -223,12 +223,27 @@ class JwksSource(Part, frozen=True):
     path: str = "/.well-known/jwks.json"
 
 
-class AuthPolicy(Part, frozen=True):
-    """What a bearer token must be: signed by these keys, from this issuer, for this audience."""
+class ClientCertificate(Part, frozen=True):
+    """A client certificate that the listener has verified (`client_ca`). Where `subjects` (as in
+    RFC 4514: `CN=probe,O=Example`) or `names` (common or alternative ones) are listed, it must have
+    one of them. `scopes` are what it may do.
+    """
 
-    issuer: str
-    audience: str
-    jwks: JwksSource
+    subjects: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+
+class AuthPolicy(Part, frozen=True):
+    """What a bearer token must be: signed by these keys, from this issuer, for this audience.
+
+    Or, with `certificate` alone, which client certificate is a credential.
+    """
+
+    issuer: str = ""
+    audience: str = ""
+    jwks: JwksSource | None = None
+    certificate: ClientCertificate | None = None
     algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
     leeway_s: Annotated[float, Meta(ge=0, le=300)] = 30.0
 
