@@ -15,14 +15,16 @@ import pytest
 
 from chassis.clock import ManualClock
 from chassis.discovery import Instance
-from chassis.errors import Conflict, NotFound, StagedoorError
+from chassis.errors import ConfigurationFault, Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
 from deploy.fleet import Fleet, Running
 from deploy.processes import ProcessSpec
 from deploy.restarts import RestartPolicy
+from deploy.starting import Hopeless
 from tests.support.scripted import eventually
 from tests.support.zygotes import CHILD, alive, environ, marked, zygote
 
+pytestmark = pytest.mark.slow  # each starts a zygote
 LONG_S = 20.0
 
 
@@ -120,8 +122,15 @@ async def test_a_job_runs_to_its_end_and_what_it_wrote_is_handed_on(tmp_path: Pa
 
 async def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
     async with sailing(tmp_path, [], job="misconfigured:the film list is empty") as fleet:
-        with pytest.raises(StagedoorError, match=r"(?s)fill ended with status 2: .*list is empty"):
+        with pytest.raises(ConfigurationFault, match=r"(?s)fill is given .*list is empty"):
             await fleet.fleet.job("fill", CHILD)
+
+
+async def test_a_job_that_breaks_says_how_it_ended_and_its_last_words(tmp_path: Path) -> None:
+    async with sailing(tmp_path, [], job="breaks:no such luck") as fleet:
+        with pytest.raises(StagedoorError) as failed:
+            await fleet.fleet.job("fill", CHILD)
+    assert str(failed.value) == "fill ended with status 1: RuntimeError: no such luck"
 
 
 async def test_what_crashes_is_started_again_after_a_while(tmp_path: Path) -> None:
@@ -158,7 +167,8 @@ async def test_who_is_configured_wrongly_is_hopeless_at_once_and_says_why(tmp_pa
     async with sailing(tmp_path, fates) as fleet:
         await fleet.ended("rights-1", 1)
         (told,) = fleet.fleet.hopeless()
-    assert told.startswith("rights-1: configuration cannot be used") and "keyring is gone" in told
+    assert (told.instance, told.misconfigured) == ("rights-1", True)
+    assert told.words.startswith("configuration cannot be used") and "keyring is gone" in told.words
 
 
 async def test_who_fails_by_itself_is_hopeless_the_second_time(tmp_path: Path) -> None:
@@ -167,7 +177,9 @@ async def test_who_fails_by_itself_is_hopeless_the_second_time(tmp_path: Path) -
         assert fleet.fleet.hopeless() == []
         await fleet.clock.advance(1.1)
         await fleet.ended("rights-1", 2)
-        assert fleet.fleet.hopeless() == ["rights-1: RuntimeError: no such luck"]
+        assert fleet.fleet.hopeless() == [
+            Hopeless("rights-1", "RuntimeError: no such luck", misconfigured=False)
+        ]
 
 
 async def test_who_was_killed_is_not_hopeless(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ async def test_progress_rises_to_the_end(shelf: Shelf) -> None:
     assert shelf.progress[-1] == (report.titles + report.windows,) * 2
 
 
+@pytest.mark.slow
 async def test_ingesting_again_changes_nothing_but_the_generation(shelf: Shelf) -> None:
     await shelf.ingest(FILMS)
     before = await shelf.titles(), await shelf.windows()
@@ -137,6 +138,7 @@ async def test_ingesting_again_changes_nothing_but_the_generation(shelf: Shelf) 
     assert (again.generation, again.absent) == (2, 0)
 
 
+@pytest.mark.slow
 async def test_an_interrupted_ingest_is_not_announced_and_the_next_one_completes_it(
     shelf: Shelf,
 ) -> None:

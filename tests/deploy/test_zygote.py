@@ -18,6 +18,7 @@ from deploy.forking import UNKNOWN, Child, Zygote
 from tests.support.scripted import eventually
 from tests.support.zygotes import CHILD, ROOT, alive, environ, marked, zygote
 
+pytestmark = pytest.mark.slow  # each starts one
 LONG_S = 20.0
 
 
@@ -178,7 +179,6 @@ async def led(folder: Path, *fates: str) -> AsyncIterator[Led]:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
 async def test_sigterm_to_the_zygote_is_the_leaders_and_so_is_the_status(tmp_path: Path) -> None:
     async with led(tmp_path, "waits", "waits") as family:
         family.process.send_signal(signal.SIGTERM)
@@ -187,7 +187,6 @@ async def test_sigterm_to_the_zygote_is_the_leaders_and_so_is_the_status(tmp_pat
         assert sorted(marked(tmp_path, "left")) == ["c0", "c1"]
 
 
-@pytest.mark.slow
 async def test_a_leader_that_is_killed_leaves_no_orphan_behind(tmp_path: Path) -> None:
     async with led(tmp_path, "waits", "waits") as family:
         os.kill(family.leader, signal.SIGKILL)
@@ -196,7 +195,6 @@ async def test_a_leader_that_is_killed_leaves_no_orphan_behind(tmp_path: Path) -
         assert sorted(marked(tmp_path, "left")) == ["c0", "c1"]
 
 
-@pytest.mark.slow
 async def test_a_zygote_that_is_killed_leaves_no_orphan_behind(tmp_path: Path) -> None:
     async with led(tmp_path, "waits", "waits") as family:
         family.process.send_signal(signal.SIGKILL)

@@ -162,6 +162,7 @@ async def test_when_one_fails_the_new_ones_are_stopped_and_the_old_ones_go_on(
     assert processes.identity(redis.pid) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
