@@ -13,11 +13,12 @@ from pathlib import Path
 
 from chassis.clock import Clock, Timer
 from chassis.discovery import Instance
-from chassis.errors import Conflict, NotFound, StagedoorError
+from chassis.errors import ConfigurationFault, Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
 from deploy.forking import Zygote
 from deploy.processes import ProcessSpec
 from deploy.restarts import RestartPolicy, RestartState
+from deploy.starting import Hopeless
 from deploy.zygote import EXIT_CONFIGURATION
 
 _MESSAGE = "stagedoor: "
@@ -76,17 +77,19 @@ class Fleet:
     async def job(self, name: str, module: str) -> str:
         """Runs `module` once, in a process that takes its memory with it; what it wrote.
 
-        `StagedoorError` with the same when it failed.
+        `StagedoorError` with its last words when it failed, `ConfigurationFault` when it would
+        fail again.
         """
         await self.zygote.start()
         output = self._output / f"{name}.out"
         output.unlink(missing_ok=True)
         child = await self.zygote.spawn(name, module, self._environ, output)
         status = await child.ended
-        said = output.read_text().strip()
+        if status == EXIT_CONFIGURATION:
+            raise ConfigurationFault([last_words(output)], what=f"what {name} is given")
         if status:
-            raise StagedoorError(f"{name} ended with status {status}: {said}")
-        return said
+            raise StagedoorError(f"{name} ended with status {status}: {last_words(output)}")
+        return output.read_text().strip()
 
     async def _spawn(self, running: Running) -> None:
         spec = running.spec
@@ -139,11 +142,15 @@ class Fleet:
                 "not_started", process=instance, why=str(failure), again_in_s=round(delay, 1)
             )
 
-    def hopeless(self) -> list[str]:
+    def hopeless(self) -> list[Hopeless]:
         """Who ended by itself and will again, with its last words: whoever says that it is
         configured wrongly, or has failed twice."""
         return [
-            f"{one.spec.instance}: {last_words(self._output / f'{one.spec.instance}.out')}"
+            Hopeless(
+                one.spec.instance,
+                last_words(self._output / f"{one.spec.instance}.out"),
+                one.last_exit == EXIT_CONFIGURATION,
+            )
             for one in self.processes.values()
             if one.pid is None
             and one.last_exit is not None

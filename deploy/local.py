@@ -19,11 +19,11 @@ import msgspec
 
 from chassis import discovery
 from chassis.clock import Clock
-from chassis.discovery import Instance, background
+from chassis.discovery import Instance, Registry, background
 from chassis.discovery.directory import Directory
 from chassis.discovery.embedded import RegistryServer
 from chassis.disk.files import replace_file
-from chassis.errors import ConfigurationFault, StagedoorError
+from chassis.errors import ConfigurationFault
 from chassis.http.admin import AdminPort
 from chassis.http.client import Client
 from chassis.http.serving import Listener, bind, bind_unix
@@ -37,11 +37,11 @@ from deploy.leftovers import deliver_leftovers
 from deploy.processes import SERVICES, ProcessSpec, fleet
 from deploy.restarts import RestartPolicy
 from deploy.rules_news import RulesNews
+from deploy.starting import whole
 from deploy.targets import Targets
 
 Say = Callable[[str], None]
 RULES = Path(__file__).with_name("rules.yaml")
-READY_S = 30.0
 
 
 class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +122,9 @@ class Supervisor:
         admin_port = await self._serve_admin(stack, telemetry)
         registry_url = settings.backing.registry or await self._serve_registry(stack)
         replace_file(home.root / FILE, msgspec.json.encode(settings.backing), mode=0o600)
-        directory = self._directory(registry_url, stack)
+        registry = self._registry(registry_url, stack)
+        directory = Directory(registry, self._clock)
+        stack.push_async_callback(directory.close)
         fleet_ = Fleet(
             self._specs,
             self._channel,
@@ -141,7 +143,11 @@ class Supervisor:
         Targets(directory, SERVICES, home.root / "prometheus", replace_file, [supervisor]).start()
         where = self._where(registry_url, admin_port)
         home.write_state({**msgspec.to_builtins(where), "status": "starting"})
-        if not await self._until_ready(directory, fleet_):
+        services = [spec.service for spec in self._specs]
+        log = home.root / "log"
+        if not await self._unless_stopping(
+            whole(fleet_, services, directory, registry, self._clock, log)
+        ):
             return
         self._ready = True
         self._follow_rules(directory, stack)
@@ -204,13 +210,11 @@ class Supervisor:
         log_url = settings_of(root).log_url
         await deliver_leftovers(root, log_url, fleet_.processes, self._clock, self._say)
 
-    def _directory(self, registry_url: str, stack: AsyncExitStack) -> Directory:
+    def _registry(self, url: str, stack: AsyncExitStack) -> Registry:
         client = Client(clock=self._clock)
-        registry = discovery.open(registry_url, client=client, clock=self._clock)
+        registry = discovery.open(url, client=client, clock=self._clock)
         stack.push_async_callback(registry.close)
-        directory = Directory(registry, self._clock)
-        stack.push_async_callback(directory.close)
-        return directory
+        return registry
 
     def _environ(self, registry_url: str) -> dict[str, str]:
         return {
@@ -252,28 +256,6 @@ class Supervisor:
             home=str(self._home.root),
             rules=str(self._rules()),
         )
-
-    async def _until_ready(self, directory: Directory, fleet_: Fleet) -> bool:
-        """Waits until every process is registered; False when told to stop before that.
-
-        `StagedoorError` says who cannot start and why, or what is missing after a while.
-        """
-        give_up = self._clock.monotonic() + READY_S
-        while not self._stopping.is_set():
-            missing = fleet_.missing(
-                one for spec in self._specs for one in directory.instances(spec.service)
-            )
-            if not missing:
-                return True
-            if hopeless := fleet_.hopeless():
-                raise StagedoorError("not everything can start:\n  - " + "\n  - ".join(hopeless))
-            if self._clock.monotonic() > give_up:
-                raise StagedoorError(
-                    f"not ready after {READY_S:.0f} s: {', '.join(missing)};"
-                    f" see {self._home.root / 'log'}/*.out"
-                )
-            await self._clock.sleep(0.02)
-        return False
 
     async def _drain(self, fleet_: Fleet) -> None:
         self._ready = False
