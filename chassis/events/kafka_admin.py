@@ -26,6 +26,7 @@ from chassis.clock import Clock
 from chassis.deadline import Deadline
 from chassis.errors import Missing
 from chassis.events.kafka_faults import Complaints, is_outdated, is_passing, translated
+from chassis.events.kafka_held import Held
 from chassis.events.kafka_url import Cluster
 
 K = TypeVar("K")
@@ -51,7 +52,7 @@ class Admin:
     def __init__(self, cluster: Cluster, clock: Clock) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._client: AdminClient | None = None
+        self._held: Held[AdminClient] | None = None
         self.complaints = Complaints()
 
     async def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
@@ -141,35 +142,40 @@ class Admin:
         deadline: Deadline,
         but: int | None,
     ) -> dict[K, V]:
-        client = self._open()
+        held = self._open()
         answers: dict[K, V] = {}
-        for key, future in ask(client, max(0.1, deadline.remaining())).items():
-            try:
-                answers[key] = await self._heard(client, future)
-            except KafkaException as fault:
-                if fault.args[0].code() != but:
-                    raise
+        with held.used():
+            for key, future in ask(held.driver, max(0.1, deadline.remaining())).items():
+                try:
+                    answers[key] = await self._heard(held, future)
+                except KafkaException as fault:
+                    if fault.args[0].code() != but:
+                        raise
         return answers
 
-    async def _heard(self, client: AdminClient, future: Future[V]) -> V:
+    async def _heard(self, held: Held[AdminClient], future: Future[V]) -> V:
         """The future's result; fails as soon as the client hears that it is refused."""
         answer = asyncio.wrap_future(future)
         while not answer.done():
             await asyncio.wait((answer,), timeout=_LISTEN_S)
-            client.poll(0)
+            held.driver.poll(0)
             if self.complaints.refused is not None and not answer.done():
                 answer.cancel()
                 raise KafkaException(self.complaints.refused)
         return answer.result()
 
-    def _open(self) -> AdminClient:
-        if self._client is None:
+    def _open(self) -> Held[AdminClient]:
+        if self._held is None:
             self.complaints.forget()
-            self._client = AdminClient(self._cluster.admin() | {"error_cb": self.complaints.note})
-        return self._client
+            settings = self._cluster.admin() | {"error_cb": self.complaints.note}
+            self._held = Held(AdminClient(settings))
+        return self._held
 
     def close(self) -> None:
-        self._client = None
+        """Waits for nothing; questions under way are answered."""
+        if self._held is not None:
+            self._held.retire()
+            self._held = None
 
 
 EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]

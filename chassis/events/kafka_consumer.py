@@ -36,13 +36,16 @@ _NONE: frozenset[Partition] = frozenset()
 class KafkaConsumer:
     """The consumer port. Its thread starts with the first call."""
 
-    def __init__(self, log: KafkaLog, group: str, topics: Sequence[str]) -> None:
+    def __init__(
+        self, log: KafkaLog, group: str, topics: Sequence[str], *, revoke_s: float = REVOKE_S
+    ) -> None:
         self.on_assigned: Hook | None = None
         self.on_revoked: Hook | None = None
         self.on_lost: Hook | None = None
         self._log = log
         self._group = group
         self._topics = tuple(dict.fromkeys(topics))
+        self._revoke_s = revoke_s
         self._owned: set[Partition] = set()
         self._granted: set[Partition] = set()
         self._lost: set[Partition] = set()
@@ -57,6 +60,7 @@ class KafkaConsumer:
         self._complaints = Complaints()
         self._thread = DriverThread(f"kafka group {group}")
         self._closing = self._closed = False
+        self._leaving: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         owned = ", ".join(f"{topic}/{number}" for topic, number in sorted(self._owned))
@@ -120,11 +124,19 @@ class KafkaConsumer:
             await self.leave()
 
     async def leave(self) -> None:
-        """Leaves the group and lets go of everything; no hook hears of it."""
-        self._closing = self._closed = True
-        self._owned.clear()
-        if self._asked is not None:
-            self._thread.answer(self._asked[0])
+        """Leaves the group and lets go of everything; no hook hears of it.
+
+        It is done once, and to its end also when the caller is cancelled.
+        """
+        if self._leaving is None:
+            self._closing = self._closed = True
+            self._owned.clear()
+            if self._asked is not None:
+                self._thread.answer(self._asked[0])
+            self._leaving = asyncio.ensure_future(self._leave())
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
         try:
             with suppress(TimeoutError, KafkaException):
                 async with asyncio.timeout(self._log.cluster.options.wait_s):
@@ -274,7 +286,7 @@ class KafkaConsumer:
             question = Question()
             with suppress(RuntimeError):  # the loop has gone
                 loop.call_soon_threadsafe(self._hear, question, partitions)
-            return self._thread.serve(question, REVOKE_S)
+            return self._thread.serve(question, self._revoke_s)
 
         return ask
 

@@ -48,13 +48,15 @@ class Member:
         topics: Sequence[str],
         revoke: Callable[[Partitions], bool],
         complain: Callable[[KafkaError], None],
+        *,
+        driver: type[Consumer] = Consumer,
     ) -> None:
         self._prefix = cluster.options.prefix
         self._names = {self._prefix + topic: topic for topic in topics}
         self._wait_s = cluster.options.wait_s
         self._revoke = revoke
         self._stamp = f"{socket.gethostname()} {os.getpid()}"
-        self._driver = Consumer(cluster.consumer(group) | {"error_cb": complain})
+        self._driver = driver(cluster.consumer(group) | {"error_cb": complain})
         self._subscribed = False
         self._closing = False
         self._granted: set[Partition] = set()
