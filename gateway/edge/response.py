@@ -14,7 +14,8 @@ from chassis.identity import PASSPORT_HEADER
 
 _LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | {PASSPORT_HEADER}
 _WATCHED = _LEFT_OUT | {b"content-length"}
-_HARMLESS_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
+_KEPT_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"content-length"})
+"""Options that name nothing to leave out; a length is ours to tell, whatever is said of it."""
 
 
 class Framing(enum.Enum):
@@ -41,7 +42,7 @@ def travelling(headers: Headers) -> tuple[Headers, bool]:
         elif name == b"connection":
             options += b"," + pair[1].lower()
     if options:
-        named = {option.strip(b" \t") for option in options.split(b",")} - _HARMLESS_OPTIONS
+        named = {option.strip(b" \t") for option in options.split(b",")} - _KEPT_OPTIONS
         kept = [pair for pair in kept if pair[0].lower() not in named] if named else kept
     return kept, has_length
 
