@@ -8,7 +8,11 @@ import msgspec
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):
-    """Seconds and counts. A process that ran for `calm_s` starts again with the first delay."""
+    """Seconds and counts. A process that ran for `calm_s` starts again with the first delay.
+
+    `quarantine_s` is also how long a process may sleep on after the server that it missed is back:
+    with its start it has to stay below half a minute.
+    """
 
     first_s: float = 1.0
     factor: float = 2.0
@@ -16,7 +20,7 @@ class RestartPolicy(msgspec.Struct, frozen=True):
     calm_s: float = 30.0
     loop_crashes: int = 6
     loop_s: float = 60.0
-    quarantine_s: float = 60.0
+    quarantine_s: float = 20.0
 
 
 class RestartState:

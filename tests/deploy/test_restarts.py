@@ -38,7 +38,7 @@ def test_a_calm_run_is_forgiven() -> None:
 
 def test_a_crash_loop_is_put_in_quarantine() -> None:
     one = Crashing()
-    assert [one.crash() for _ in range(6)] == [1, 2, 4, 8, 15, 60]
+    assert [one.crash() for _ in range(6)] == [1, 2, 4, 8, 15, 20]
     assert one.state.quarantined
 
 
@@ -46,7 +46,12 @@ def test_what_crashes_again_after_its_quarantine_goes_back_to_it() -> None:
     one = Crashing()
     for _ in range(6):
         one.crash()
-    assert [one.crash(5) for _ in range(4)] == [60] * 4
+    assert [one.crash(5) for _ in range(4)] == [20] * 4
+
+
+def test_nobody_sleeps_for_half_a_minute_however_long_a_server_was_away() -> None:
+    one = Crashing()
+    assert max(one.crash(2) for _ in range(100)) <= 20
 
 
 def test_a_calm_run_ends_the_quarantine() -> None:
