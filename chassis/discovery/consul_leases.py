@@ -62,12 +62,19 @@ class ConsulRegistration:
         self._task.add_done_callback(lambda _: ended(self))
 
     async def deregister(self) -> None:
-        """When the registry cannot be told (`StoreUnavailable`), the lease ends by itself."""
+        """When the registry cannot be told (`StoreUnavailable`), the lease ends by itself. A
+        successor, who has registered under the same id since, is left alone."""
         await self.stop()
         if not self._gone:
-            with self._registry.translated():
-                await self._registry.consul.agent.service.deregister(self._id)
+            if not await self._has_successor():
+                with self._registry.translated():
+                    await self._registry.consul.agent.service.deregister(self._id)
             self._gone = True
+
+    async def _has_successor(self) -> bool:
+        mine = self.instance
+        _, found = await self._registry.instances(mine.service)
+        return any(one.id == mine.id and one != mine for one in found)
 
     async def stop(self) -> None:
         """Ends the heartbeats only."""

@@ -45,6 +45,17 @@ async def test_a_deregistered_instance_is_gone_at_once_and_may_be_deregistered_a
     assert found == []
 
 
+async def test_who_leaves_takes_no_successor_of_the_same_id_out(registry, name):
+    """As when a process and the one that replaces it run side by side for a while."""
+    old = await registry.register(instance(name))
+    successor = Instance(f"{name}-1", name, "127.0.0.1", 9999, {"admin": "x:2"})
+    new = await registry.register(successor)
+    await old.deregister()
+    assert (await registry.instances(name))[1] == [successor]
+    await new.deregister()
+    assert (await registry.instances(name))[1] == []
+
+
 async def test_a_service_is_named_only_while_it_has_instances(registry, name):
     registration = await registry.register(instance(name))
     _, names = await registry.services()
