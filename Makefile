@@ -9,12 +9,12 @@ PIP    := quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$qui
 export STAGEDOOR_HOME ?= var
 
 .DEFAULT_GOAL := help
-.PHONY: help run servers test check bench clean-data format lock
+.PHONY: help compiled run servers test check bench clean-data format lock
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-$(VENV)/.runtime: requirements/runtime.lock pyproject.toml
+$(VENV)/.runtime: requirements/runtime.lock pyproject.toml deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Stagedoor needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing what runs Stagedoor (first time only)"
@@ -22,18 +22,22 @@ $(VENV)/.runtime: requirements/runtime.lock pyproject.toml
 	@$(BIN)/python -m deploy.install
 	@touch $@
 
+# The hot path as machine code where there is a C compiler; STAGEDOOR_PURE=1 does without.
+compiled: $(VENV)/.runtime
+	@$(BIN)/python -m deploy.compiling
+
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 	@echo "installing what tests Stagedoor (first time only)"
 	@$(PIP) -r requirements/dev.lock
 	@touch $@
 
-run: $(VENV)/.runtime  ## start the whole system here until Ctrl-C (REAL=1: on real servers)
+run: $(VENV)/.runtime compiled  ## start the whole system here until Ctrl-C (REAL=1: on real servers)
 	@exec $(BIN)/stagedoor up $(if $(REAL),--profile real) $(ARGS)
 
 servers: $(VENV)/.runtime  ## install and start the real servers (ARGS="kafka redis --brokers 3")
 	@exec $(BIN)/stagedoor servers up $(ARGS)
 
-test: $(VENV)/.dev  ## run the whole test suite (FAST=1: only the fast ones)
+test: $(VENV)/.dev compiled  ## run the whole test suite (FAST=1: only the fast ones)
 	@BIN=$(BIN) FAST=$(FAST) tests/servers.sh
 	@$(if $(FAST),STAGEDOOR_TEST_FAST=1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not system and not slow") $(TESTS)
 
@@ -43,7 +47,7 @@ check: $(VENV)/.dev  ## format, lint, types, floors
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.dev  ## measure beside peers and write bench/results.md (BENCH=gateway for one)
+bench: $(VENV)/.dev compiled  ## measure beside peers and write bench/results.md (BENCH=gateway for one)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 clean-data:  ## remove the state directory

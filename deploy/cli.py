@@ -51,6 +51,27 @@ def _url(example: str, name: str) -> Any:
     )
 
 
+def _show_version(wanted: bool) -> None:
+    """The command's own, and whether the gateway's hot path is compiled."""
+    if wanted:
+        from gateway.worker import version
+
+        typer.echo(version())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Say the version and end."
+        ),
+    ] = False,
+) -> None:
+    """An API gateway with live rules, a Play API, and an exact stream pipeline."""
+
+
 @app.command()
 def up(
     home: HomeOption = DEFAULT_HOME,

@@ -17,6 +17,8 @@ COMMAND = """\
 '''exec' {python} "$0" "$@"
 ' '''
 try:
+    from deploy.compiled import use
+    use()
     from deploy.cli import main
 except KeyboardInterrupt:
     raise SystemExit(130) from None

@@ -27,7 +27,7 @@ from gateway.rules.live import LiveRules, anything
 from gateway.settings import Settings
 from gateway.streams import Streams
 from gateway.verifiers import Verifiers
-from gateway.worker import VERSION, Worker
+from gateway.worker import Worker, version
 
 Ready = Callable[[Worker], object]
 
@@ -107,7 +107,7 @@ async def serve(settings: Settings, ready: Ready = bool, *, clock: Clock = SYSTE
 
 async def start(worker: Worker) -> None:
     """Starts a built gateway with its admin application."""
-    await worker.start(admin_app(worker.live, worker.telemetry, worker, VERSION))
+    await worker.start(admin_app(worker.live, worker.telemetry, worker, version()))
     worker.telemetry.watch_loop()
 
 

@@ -16,6 +16,7 @@ from chassis.http.serving import Listener as AdminListener
 from chassis.http.serving import bind
 from chassis.telemetry import Telemetry
 from gateway.core import Gateway
+from gateway.edge import connection as hot
 from gateway.edge.listener import Listener
 from gateway.edge.listeners import Listeners
 from gateway.origins import Origin
@@ -23,6 +24,11 @@ from gateway.rules.live import LiveRules
 from gateway.settings import Settings, address
 
 VERSION = "0.1.0"
+
+
+def version() -> str:
+    """With how this process came by its hot path: `0.1.0+compiled`, or `0.1.0+pure`."""
+    return f"{VERSION}+{'pure' if str(hot.__file__).endswith('.py') else 'compiled'}"
 
 
 class Worker:

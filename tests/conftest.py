@@ -1,8 +1,12 @@
-"""In which order tests run, and what the whole run tells at its end."""
+"""On what tests run, in which order, and what the whole run tells at its end."""
 
 from __future__ import annotations
 
 import pytest
+
+from deploy.compiled import use
+
+use()  # before anything of ours is imported: on the compiled hot path, where there is one
 
 LONGEST = "tests/system/test_real.py"
 
