@@ -40,6 +40,8 @@ from chassis.telemetry import RING, Telemetry
 
 VERSION = "0.1.0"
 _ADMIN_DRAIN_S = 0.1
+_QUIET_S = 0.2
+"""Connections that were idle for so long are closed at a drain: their callers know of it by now."""
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +154,7 @@ def run(name: str, build: Build, environ: Mapping[str, str]) -> None:
 
 
 async def serve(name: str, build: Build, settings: ProcessSettings, clock: Clock = SYSTEM) -> None:
-    """`live` until SIGTERM or SIGINT."""
+    """`live` until SIGTERM, SIGINT or SIGHUP."""
     await live(name, build, settings, clock, _stop_on_signals())
 
 
@@ -199,7 +201,7 @@ class _Life:
         self._beside = [asyncio.ensure_future(work()) for work in self._service.background]
         stack.push_async_callback(_end, self._beside)
         await self._main.start()
-        stack.push_async_callback(self._main.drain, self._chassis.settings.drain_s)
+        stack.push_async_callback(self._main.drain, self._chassis.settings.drain_s, _QUIET_S)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Registered until told to stop, or until something beside it ends; then left alone for
@@ -258,7 +260,7 @@ async def open_chassis(
 def _stop_on_signals() -> asyncio.Event:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     return stopping
 

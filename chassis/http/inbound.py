@@ -95,14 +95,21 @@ class Inbound:
         more = self.connections and not self.draining
         self._sweep = self.clock.call_later(_SWEEP_S, self._look_around) if more else None
 
-    def stop(self) -> None:
-        """Ends idle connections now, the others behind their answer."""
+    def stop(self, quiet_s: float = 0.0) -> None:
+        """Ends connections behind their answer, and once they have been idle for `quiet_s`, so that
+        none is closed under a request that is on its way."""
         self.draining = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+        self._close_idle(quiet_s)
+
+    def _close_idle(self, quiet_s: float) -> None:
+        since = self.clock.monotonic() - quiet_s
         for connection in list(self.connections):
-            connection.close_if_idle()
+            connection.close_if_idle(since)
+        if quiet_s and self.connections:
+            self._sweep = self.clock.call_later(quiet_s / 4, self._close_idle, quiet_s)
 
     async def emptied(self) -> None:
         """Returns when the last connection has ended."""
@@ -112,6 +119,8 @@ class Inbound:
 
     async def cut(self) -> None:
         """Ends what is left, in the middle of whatever it does."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         under_way = [one.task for one in self.connections if one.task is not None]
         for task in under_way:
             task.cancel()
@@ -356,8 +365,10 @@ class InboundConnection(asyncio.Protocol):
         elif not self._begun and quiet_s > KEEP_ALIVE_S:
             self._transport.close()
 
-    def close_if_idle(self) -> None:
-        if self._closed or (self.task is None and not self._begun and not self._aside):
+    def close_if_idle(self, since: float) -> None:
+        """Closes when nothing is under way and nothing was heard since then."""
+        is_idle = self.task is None and not self._begun and not self._aside
+        if self._closed or (is_idle and self._heard <= since):
             self._transport.close()
 
     def cut(self) -> None:

@@ -141,13 +141,18 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self.side.protocol, sock=self._socket)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Stops accepting, lets requests under way finish, then closes what is left."""
+    async def drain(self, timeout_s: float, quiet_s: float = 0.0) -> None:
+        """Stops accepting, serves who waited in the accept queue, closes connections that have been
+        idle for `quiet_s`, lets requests under way finish, then closes what is left."""
         if self._server is None:
             self._socket.close()
             return
+        loop = asyncio.get_running_loop()
+        waiting = list(taken_in(self._socket))
         self._server.close()
-        self.side.stop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self.side.protocol, connection)
+        self.side.stop(quiet_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.side.emptied()
@@ -177,7 +182,8 @@ class _Asgi:
     def protocol(self) -> asyncio.Protocol:
         return _Protocol(self._config, self._state, self._left)
 
-    def stop(self) -> None:
+    def stop(self, quiet_s: float) -> None:
+        """uvicorn's connections know no `quiet_s`."""
         for connection in list(self._state.connections):
             connection.shutdown()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -273,6 +274,31 @@ async def test_draining_lets_a_request_finish_and_then_ends_its_connection(side:
         data = await asyncio.wait_for(reader.read(), 5)
         assert b"connection: close\r\n" in data
         await asyncio.wait_for(draining, 5)
+
+
+async def test_a_drain_closes_no_connection_under_a_request_on_its_way(side: Side) -> None:
+    async with side.caller() as (used, writer), side.caller() as (idle, _):
+        await until(lambda: len(side.listener.side.connections) == 2)  # type: ignore[union-attr]
+        side.clock.tick(0.1)
+        draining = asyncio.ensure_future(side.listener.drain(60, 0.2))
+        await until(lambda: side.listener.side.draining)  # type: ignore[union-attr]
+        writer.write(GET)
+        assert b"connection: close\r\n" in await asyncio.wait_for(used.read(), 5)
+        assert not draining.done()
+        await side.clock.advance(0.1)
+        assert await asyncio.wait_for(idle.read(), 5) == b""
+        await asyncio.wait_for(draining, 5)
+
+
+async def test_who_waits_in_the_accept_queue_at_a_drain_is_served(side: Side) -> None:
+    waiting = [socket.create_connection(("127.0.0.1", side.listener.port)) for _ in range(20)]
+    for connection in waiting:
+        connection.sendall(GET)
+    await side.listener.drain(5, 0.2)
+    for connection in waiting:
+        with connection:
+            connection.settimeout(5)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_what_does_not_end_in_time_is_cut(side: Side) -> None:
