@@ -13,15 +13,19 @@ from starlette.routing import Route
 from chassis.errors import BadRequest, StagedoorError
 from chassis.http.problems import problem
 from deploy.fleet import Fleet, Running
+from deploy.rolling import Rolling
 
 
-def control_app(fleet: Fleet, stop: Callable[[], None]) -> Starlette:
+def control_app(fleet: Fleet, rolling: Rolling, stop: Callable[[], None]) -> Starlette:
     async def processes(request: Request) -> Response:
         return JSONResponse([_shown(one) for one in fleet.processes.values()])
 
     async def kill(request: Request) -> Response:
         hold_s = _seconds(request.query_params.get("hold", "0"))
         return JSONResponse({"killed": fleet.kill(request.path_params["name"], hold_s)})
+
+    async def restart(request: Request) -> Response:
+        return JSONResponse({"restarted": await rolling.restart(request.path_params["name"])})
 
     async def down(request: Request) -> Response:
         stop()
@@ -31,6 +35,7 @@ def control_app(fleet: Fleet, stop: Callable[[], None]) -> Starlette:
         routes=[
             Route("/processes", processes),
             Route("/processes/{name:path}/kill", kill, methods=["POST"]),
+            Route("/processes/{name:path}/restart", restart, methods=["POST"]),
             Route("/down", down, methods=["POST"]),
         ],
         exception_handlers={StagedoorError: _problem},

@@ -8,14 +8,14 @@ import os
 import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from chassis.clock import Clock, Timer
 from chassis.discovery import Instance
 from chassis.errors import ConfigurationFault, Conflict, NotFound, StagedoorError
 from chassis.telemetry import Telemetry
-from deploy.forking import Zygote
+from deploy.forking import Child, Zygote
 from deploy.processes import ProcessSpec
 from deploy.restarts import RestartPolicy, RestartState
 from deploy.starting import Hopeless
@@ -38,7 +38,9 @@ class Running:
     last_exit: int | None = None
     hold_s: float = 0.0
     timer: Timer | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    child: Child | None = None
+    is_leaving: bool = False
+    """Told to end, and started again by whoever told it."""
 
 
 class Fleet:
@@ -92,25 +94,36 @@ class Fleet:
         return output.read_text().strip()
 
     async def _spawn(self, running: Running) -> None:
-        spec = running.spec
+        self.adopt(running, await self.fork(running.spec))
+
+    async def fork(self, spec: ProcessSpec) -> Child:
+        """A process of `spec`, which nobody follows yet."""
         environ = {
             **self._environ,
             **spec.environ,
             "STAGEDOOR_INSTANCE": spec.instance,
         }
         output = self._output / f"{spec.instance}.out"
-        child = await self.zygote.spawn(spec.service, spec.module, environ, output)
-        running.gone.clear()
+        hold = environ.get("STAGEDOOR_LISTEN", "").split() if spec.hands_over else ()
+        return await self.zygote.spawn(spec.service, spec.module, environ, output, hold)
+
+    def adopt(self, running: Running, child: Child) -> None:
+        """From now on `child` is the process of `running`, in place of any other."""
+        if running.timer is not None:
+            running.timer.cancel()
+            running.timer = None
+        running.child = child
         running.pid = child.pid
         running.started = self._clock.monotonic()
         running.starts += 1
         running.status = "running"
-        child.ended.add_done_callback(lambda ended: self._ended(running, ended.result()))
+        child.ended.add_done_callback(lambda ended: self._ended(running, child, ended.result()))
 
-    def _ended(self, running: Running, status: int) -> None:
+    def _ended(self, running: Running, child: Child, status: int) -> None:
+        if running.child is not child:
+            return  # it has been replaced
         running.pid, running.last_exit = None, status
-        running.gone.set()
-        if self._draining:
+        if self._draining or running.is_leaving:
             running.status = "stopped"
             return
         delay = self._plan(running)
@@ -146,11 +159,15 @@ class Fleet:
         """Who ended by itself and will again, with its last words: whoever says that it is
         configured wrongly, or has failed twice."""
         return [
+<<<<<<< Updated upstream
             Hopeless(
                 one.spec.instance,
                 last_words(self._output / f"{one.spec.instance}.out"),
                 one.last_exit == EXIT_CONFIGURATION,
             )
+=======
+            f"{one.spec.instance}: {self.words(one.spec)}"
+>>>>>>> Stashed changes
             for one in self.processes.values()
             if one.pid is None
             and one.last_exit is not None
@@ -163,15 +180,20 @@ class Fleet:
         entered = {(one.id, one.meta.get("pid")) for one in found}
         return [name for name, one in self.processes.items() if (name, str(one.pid)) not in entered]
 
+    def named(self, name: str) -> list[Running]:
+        """The processes of a service, or the one instance; `NotFound` says which there are."""
+        found = [
+            one for one in self.processes.values() if name in (one.spec.service, one.spec.instance)
+        ]
+        if not found:
+            known = sorted({one.spec.service for one in self.processes.values()})
+            raise NotFound(f"there is no process {name!r}; there are {', '.join(known)}")
+        return found
+
     def kill(self, name: str, hold_s: float) -> list[int]:
         """SIGKILL to every running process of a service, or to one instance; started again after
         at least `hold_s`. The pids."""
-        chosen = [
-            one for one in self.processes.values() if name in (one.spec.service, one.spec.instance)
-        ]
-        if not chosen:
-            known = sorted({one.spec.service for one in self.processes.values()})
-            raise NotFound(f"there is no process {name!r}; there are {', '.join(known)}")
+        chosen = self.named(name)
         killed = []
         for running in chosen:
             if running.pid is not None:
@@ -196,14 +218,21 @@ class Fleet:
         await self.zygote.close()
 
     async def _stop(self, running: Running) -> None:
-        _signal(running.pid, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(self._kill_after_s):
-                await running.gone.wait()
-        except TimeoutError:
-            self._log.say("killed", process=running.spec.instance, why="it did not drain in time")
-            _signal(running.pid, signal.SIGKILL)
-            await running.gone.wait()
+        if running.child is not None:
+            await self.end(running.child, running.spec, signal.SIGTERM)
+
+    async def end(self, child: Child, spec: ProcessSpec, number: int) -> None:
+        """Sends the signal and waits for the end; SIGKILL to what does not end in time."""
+        _signal(child.pid, number)
+        await asyncio.wait([child.ended], timeout=self._kill_after_s)
+        if not child.ended.done():
+            self._log.say("killed", process=spec.instance, why="it did not drain in time")
+            _signal(child.pid, signal.SIGKILL)
+            await asyncio.wait([child.ended])
+
+    def words(self, spec: ProcessSpec) -> str:
+        """The last words of the process."""
+        return last_words(self._output / f"{spec.instance}.out")
 
 
 def last_words(output: Path) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chassis.errors import StagedoorError
@@ -59,9 +59,15 @@ class Zygote:
         self._reading = asyncio.ensure_future(self._read(reader))
 
     async def spawn(
-        self, name: str, module: str, environ: Mapping[str, str], output: Path
+        self,
+        name: str,
+        module: str,
+        environ: Mapping[str, str],
+        output: Path,
+        hold: Sequence[str] = (),
     ) -> Child:
-        """Forks a child that runs `module` as the service `name`."""
+        """Forks a child that runs `module` as the service `name`. Its listening sockets at `hold`
+        (host:port) are the same as those of other children with its STAGEDOOR_INSTANCE."""
         if self._writer is None or self.lost:
             raise StagedoorError("the zygote is not running")
         order = next(self._ids)
@@ -73,6 +79,7 @@ class Zygote:
             "module": module,
             "environ": dict(environ),
             "output": str(output),
+            "hold": list(hold),
         }
         self._writer.write(json.dumps(message).encode() + b"\n")
         return await answer

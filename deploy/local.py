@@ -31,13 +31,18 @@ from chassis.service import VERSION
 from chassis.telemetry import Telemetry
 from deploy.backing import FILE, Backing, settings_of
 from deploy.control import control_app
-from deploy.fleet import Fleet
+from deploy.fleet import Fleet, Running
 from deploy.home import Home
 from deploy.leftovers import deliver_leftovers
 from deploy.processes import SERVICES, ProcessSpec, fleet
 from deploy.restarts import RestartPolicy
+from deploy.rolling import Rolling
 from deploy.rules_news import RulesNews
+<<<<<<< Updated upstream
 from deploy.starting import whole
+=======
+from deploy.sockets import reserve
+>>>>>>> Stashed changes
 from deploy.targets import Targets
 
 Say = Callable[[str], None]
@@ -134,7 +139,7 @@ class Supervisor:
             telemetry,
             RestartPolicy(),
         )
-        await self._serve_control(fleet_, stack)
+        await self._serve_control(fleet_, directory, stack)
         stack.push_async_callback(self._drain, fleet_)
         if not await self._unless_stopping(self._prepare(fleet_)):
             return
@@ -174,7 +179,7 @@ class Supervisor:
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
 
     async def _serve_registry(self, stack: AsyncExitStack) -> str:
@@ -194,9 +199,18 @@ class Supervisor:
         stack.push_async_callback(listener.drain, 0.1)
         return listener.port
 
-    async def _serve_control(self, fleet_: Fleet, stack: AsyncExitStack) -> None:
+    async def _serve_control(
+        self, fleet_: Fleet, directory: Directory, stack: AsyncExitStack
+    ) -> None:
+        def is_found(running: Running, pid: int) -> bool:
+            found = directory.instances(running.spec.service)
+            return any(
+                (one.id, one.meta.get("pid")) == (running.spec.instance, str(pid)) for one in found
+            )
+
         listening = bind_unix(self._home.control_socket)
-        listener = Listener(control_app(fleet_, self._stopping.set), listening)
+        rolling = Rolling(fleet_, is_found, self._clock)
+        listener = Listener(control_app(fleet_, rolling, self._stopping.set), listening)
         await listener.start()
         stack.push_async_callback(listener.drain, 0.1)
 
@@ -261,20 +275,6 @@ class Supervisor:
         self._ready = False
         self._say("draining: the edge first, then what it asks, the stream last")
         await fleet_.drain()
-
-
-def reserve(host: str, port: int) -> socket.socket:
-    """Holds the gateway's port for its workers, who share it; refuses one that is taken.
-
-    Bound with SO_REUSEPORT but never listening, so that it takes no connection itself.
-    """
-    if port:
-        bind(host, port).close()
-    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((host, port))
-    return held
 
 
 def _specs(instances: Mapping[str, int]) -> list[ProcessSpec]:

@@ -42,6 +42,12 @@ class ProcessSpec:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def hands_over(self) -> bool:
+        """Whether a successor takes its sockets over while it drains. The others are found in the
+        registry; most keep a spool that only one process may have."""
+        return self.service == "gateway"
+
+    @property
     def drain_order(self) -> int:
         """0 drains first. Microservices drain together, after everything that asks them."""
         if self.service in ("gateway", "play_api"):

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from chassis.clock import SYSTEM
 from deploy.processes import fleet, run
 from deploy.rehearsal import rehearse
+from deploy.sockets import HeldSockets
 
 PRELOADED = (
     "asyncio",
@@ -53,7 +54,8 @@ _LARGE_BLOCK = 256 << 10
 def lead(supervise: Callable[[socket.socket], None]) -> int:
     """Forks a child that runs `supervise(channel)`, serves its orders, and ends with its status.
 
-    Ctrl-C is left to the supervisor, which drains; SIGTERM is passed on to it.
+    Ctrl-C, and the end of the terminal, are left to the supervisor, which drains; SIGTERM is passed
+    on to it.
     """
     preload()
     ours, theirs = socket.socketpair()
@@ -63,6 +65,7 @@ def lead(supervise: Callable[[socket.socket], None]) -> int:
         _exit_with(zygote, lambda: supervise(theirs))
     theirs.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: _pass_on(leader))
     return serve(ours, leader)
 
@@ -118,6 +121,7 @@ class Forker:
         self._channel = channel
         self._leader = leader
         self._children: set[int] = set()
+        self._sockets = HeldSockets()
         self.status: int | None = None
         self._wake, self._waking = os.pipe()
         os.set_blocking(self._waking, False)
@@ -168,6 +172,7 @@ class Forker:
                 self._leader, self.status = None, status
             else:
                 self._children.discard(pid)
+                self._sockets.gone(pid)
                 yield pid, status
 
     def _signal(self, number: int) -> None:
@@ -176,11 +181,17 @@ class Forker:
             os.kill(pid, number)
 
     def _spawn(self, order: Mapping[str, Any]) -> None:
+        instance, places = order["environ"].get("STAGEDOOR_INSTANCE", ""), order.get("hold", ())
+        if places:
+            order["environ"]["STAGEDOOR_SOCKETS"] = self._sockets.of(instance, places)
         zygote, pid = os.getpid(), os.fork()
         if pid == 0:
             self._let_go()
+            self._sockets.keep_only(instance)
             _child(zygote, order)
         self._children.add(pid)
+        if places:
+            self._sockets.used(instance, pid)
         self._tell({"spawned": order["id"], "pid": pid})
 
     def _let_go(self) -> None:
@@ -228,7 +239,7 @@ def _status_of(zygote: int, work: Callable[[], None]) -> int:
 def _detach(output: Path) -> None:
     """An own session, default signals, and output into a file."""
     os.setsid()
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     output.parent.mkdir(parents=True, exist_ok=True)
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)

@@ -33,13 +33,27 @@ class Fleet:
         return [42]
 
 
+class Rolling:
+    """Restarts what there is; remembers it."""
+
+    def __init__(self) -> None:
+        self.restarted: list[str] = []
+
+    async def restart(self, name: str) -> list[str]:
+        if name == "catalog":
+            raise Conflict("a restart of rights is under way")
+        self.restarted.append(name)
+        return [f"{name}-1"]
+
+
 class Control:
     """The API and what it controls."""
 
     def __init__(self) -> None:
         self.fleet = Fleet()
         self.stopped = 0
-        app = control_app(self.fleet, self.stop)  # type: ignore[arg-type]  # as far as it is used
+        self.rolling = Rolling()
+        app = control_app(self.fleet, self.rolling, self.stop)  # type: ignore[arg-type]  # as far as used
         transport = httpx.ASGITransport(app=app)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://control")
 
@@ -90,6 +104,14 @@ async def test_what_cannot_be_killed_is_a_problem_that_says_why(
     response = await control.http.post(f"/processes/{name}/kill")
     assert response.status_code == status and said in response.json()["detail"]
     assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_it_restarts_and_says_which(control: Control) -> None:
+    response = await control.http.post("/processes/rights/restart")
+    assert response.json() == {"restarted": ["rights-1"]}
+    assert control.rolling.restarted == ["rights"]
+    refused = await control.http.post("/processes/catalog/restart")
+    assert refused.status_code == 409 and "under way" in refused.json()["detail"]
 
 
 async def test_down_begins_the_drain(control: Control) -> None:
