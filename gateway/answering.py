@@ -21,6 +21,7 @@ from gateway.edge.tunnel import CLIENT, GATEWAY, INSTANCE, Tunnel
 from gateway.filters.chain import run
 from gateway.ready import ReadyRoute
 from gateway.reasons import reason
+from gateway.retrying import ATTEMPT
 from gateway.rules.match import Snapshot
 from gateway.rules.same import is_same
 
@@ -44,24 +45,31 @@ class Answering(Context):
     # -- a whole answer
 
     def on_whole(self, head: Head, body: bytes) -> None:
+        status = head.status
+        if status >= 400 and self._tries_again(status, head.headers, is_complete=True):
+            return
         self._headed_at = now = self._gateway.monotonic()
-        self._give_back(head.status, is_complete=True)
+        self._give_back(status, is_complete=True)
         form = head.form
         if form is None:
             form = head.form = response.plain(head)
         plain = form and self.is_11 and self.fields.keep_alive
         ready = self.ready
-        edited = ready is None or ready.edits_answer
+        edited = ready is None or ready.edits_answer or self.attempts > 1
         if not plain or edited or not self._downstream.may_keep(now):
             self._in_pieces(head, body)
             return
         self._keep = True
-        self.status = status = head.status
+        self.status = status
         if status >= 400:
             self.outcome = outcome_of(status)
         self.bytes_out = len(body)
         self._downstream.write_soon(form + body)
         self._end(now)
+
+    def _tries_again(self, status: int, headers: Headers, *, is_complete: bool) -> bool:
+        """Whether another attempt is made in place of passing this answer on."""
+        raise NotImplementedError
 
     def _in_pieces(self, head: Head, body: bytes) -> None:
         self.on_head(head.status, head.reason, list(head.headers))
@@ -78,6 +86,10 @@ class Answering(Context):
             self._downstream.write(lines)
 
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if status >= 400 and self._tries_again(status, headers, is_complete=False):
+            return
         self._headed_at = self._gateway.monotonic()
         self.status = status
         if status == 101:
@@ -86,6 +98,8 @@ class Answering(Context):
         if status >= 400:
             self.outcome = outcome_of(status)
         kept, has_length = response.travelling(headers)
+        if status >= 400 and self.attempts > 1:
+            kept.append((ATTEMPT, b"%d" % self.attempts))
         self.response_headers = kept
         ready = self.ready
         if ready is not None and ready.edits_answer:

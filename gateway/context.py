@@ -24,9 +24,11 @@ from gateway.edge.request import Request
 from gateway.edge.response import Framing
 from gateway.ready import ReadyRoute, Serving
 from gateway.reasons import reason
+from gateway.retrying import ATTEMPT
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
+    from gateway.racing import Watch
 
 CLIENT_GONE = 499
 
@@ -48,6 +50,7 @@ class Context(Request):
         "_serving",
         "_standing",
         "_task",
+        "_watch",
         "attempts",
         "bytes_in",
         "bytes_out",
@@ -69,6 +72,7 @@ class Context(Request):
     _connection: Connection | None
     _standing: Standing | None
     _task: asyncio.Task[None] | None
+    _watch: Watch | None
     _framing: Framing
     _done: bool
     _keep: bool
@@ -157,6 +161,8 @@ class Context(Request):
         trace = self.trace
         if trace is not None:
             headers.append((b"x-request-id", trace.trace_id.encode()))
+        if self.attempts > 1:
+            headers.append((ATTEMPT, b"%d" % self.attempts))
         self.reply(status, headers, body)
 
     def _cut(self, why: str) -> None:
@@ -179,6 +185,8 @@ class Context(Request):
         if self._mark is not None:
             gateway.stalls.leave(self)
             gateway.streams.leave(self)
+        if self._watch is not None:
+            self._watch.cancel()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from gateway.rules.model import AuthPolicy, RateLimit
 
 
+_SHEDDING_S = 1.0
+
+
 class Gateway:
     """Opens exchanges. Nothing here waits."""
 
@@ -73,6 +76,9 @@ class Gateway:
         self._timeouts: dict[float, Expiry[Context]] = {}
         self._sharing = sharing
         self._limiters: dict[RateLimit, RateLimiter] = {}
+        self._shed_before = self._shed_last = 0
+        self._shed_until = 0.0
+        observer.watch_budgets(origins)
 
     def __repr__(self) -> str:
         return f"Gateway({self.serving.snapshot!r}, {self.in_flight!r})"
@@ -125,6 +131,11 @@ class Gateway:
             self._limiters[limit] = limiter
         return limiter
 
+    def is_shedding(self) -> bool:
+        """Whether requests are refused for want of room, or were a moment ago."""
+        in_flight = self.in_flight
+        return in_flight.shed > self._shed_before or in_flight.now >= in_flight.limit
+
     def _timeouts_of(self, seconds: float) -> Expiry[Context]:
         return self._timeouts.setdefault(seconds, Expiry(seconds))
 
@@ -144,4 +155,8 @@ class Gateway:
         for expiry in (*self._timeouts.values(), self.stalls):
             for exchange in expiry.due(now):
                 exchange.expire(now)
+        self.origins.tick(now)
+        if now >= self._shed_until:
+            self._shed_until = now + _SHEDDING_S
+            self._shed_before, self._shed_last = self._shed_last, self.in_flight.shed
         self.streams.tick(now)

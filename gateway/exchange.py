@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from chassis.errors import Faulty, StagedoorError
 from chassis.http.framing import Headers
 from gateway import upstream
-from gateway.attempting import Attempting
 from gateway.context import CLIENT_GONE
 from gateway.edge.fields import Fields
 from gateway.edge.ports import Downstream
@@ -23,6 +22,7 @@ from gateway.edge.refusals import BodyTooLarge, NoRoute
 from gateway.edge.request import Request
 from gateway.edge.response import Framing
 from gateway.filters.chain import run
+from gateway.racing import Racing
 from gateway.ready import ReadyRoute, Serving
 from gateway.rules.route import Match
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.core import Gateway
 
 
-class Exchange(Attempting):
+class Exchange(Racing):
     """What the client's connection drives, and what filters are given."""
 
     __slots__ = ()
@@ -51,6 +51,7 @@ class Exchange(Attempting):
         self._connection = None
         self._standing = None
         self._task = None
+        self._watch = None
         self._framing = Framing.NONE
         self._done = False
         self._keep = False
@@ -112,7 +113,7 @@ class Exchange(Attempting):
             if more:
                 self._hold()
             return
-        self._streamed = True
+        self._keep_body(body)
         if not self._connection.send(self._framed(body)):
             self._hold()
         if not more:
@@ -198,10 +199,21 @@ class Exchange(Attempting):
 
     def _endpoint(self, ready: ReadyRoute, now: float) -> None:
         """The rule's action."""
-        origin = ready.origin or ready.choose(self._gateway.clock.random)
+        origin = ready.origin
+        if origin is None:
+            self._act(ready, now)
+            return
+        self._head = upstream.head(self, ready)
+        self._attempt(origin, origin.choose(now), now)
+
+    def _act(self, ready: ReadyRoute, now: float) -> None:
+        """The actions that are not only to forward to one cluster."""
+        origin = ready.choose(self._gateway.clock.random)
         if origin is not None:
             self._head = upstream.head(self, ready)
-            self._attempt(origin, now)
+            self._attempt(origin, origin.choose(now), now)
+            if ready.is_timed:
+                self._time(ready)
             return
         route = ready.route
         if route.reply is not None:

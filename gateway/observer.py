@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from chassis.clock import Clock
 from chassis.telemetry import Telemetry, shown_path
 from chassis.telemetry.metrics import Counter, Histogram, Labels
 
 if TYPE_CHECKING:
     from gateway.admission import InFlight
     from gateway.context import Context
-    from gateway.origins import Origin
+    from gateway.origins import Origin, Origins
 
 UNMATCHED = "unmatched"
 METHODS = frozenset(
@@ -44,6 +46,16 @@ class Observer:
             "Attempts at instances.",
             ("cluster", "attempt", "status"),
         )
+        self._retries = metrics.counter(
+            "gateway_retry_total",
+            "Retries by why they were made and what became of them, or why there was none.",
+            ("cluster", "reason", "outcome"),
+        )
+        self._hedges = metrics.counter(
+            "hedge_total",
+            "Hedges by what became of them, or why there was none.",
+            ("cluster", "outcome"),
+        )
         self._in_flight = in_flight
         metrics.gauge("gateway_inflight_requests", "Requests under way.", read=self._read_in_flight)
         self._unmatched = self.duration(UNMATCHED)
@@ -54,12 +66,37 @@ class Observer:
     def duration(self, route: str) -> Histogram:
         return self._durations.child(route)
 
-    def attempt(self, origin: Origin, number: int, status: int | str) -> Counter:
-        """What counts attempts of this kind, remembered by their origin."""
-        kind = "initial" if number == 1 else "retry"
-        counter = self._attempts.child(origin.name, kind, str(status))
-        origin.counters[number, status] = counter
+    def first_attempt(self, origin: Origin, status: int | str) -> Counter:
+        """What counts first attempts that ended so, remembered by their origin."""
+        counter = self._attempts.child(origin.name, "initial", str(status))
+        origin.counters[status] = counter
+        origin.counted_before += counter.n
         return counter
+
+    def extra_attempt(self, origin: Origin, kind: str, status: int | str) -> None:
+        """Counts a retry or a hedge that has ended."""
+        counter = origin.extra_counters.get((kind, status))
+        if counter is None:
+            counter = self._attempts.child(origin.name, kind, str(status))
+            origin.extra_counters[kind, status] = counter
+        counter.n += 1
+
+    def retried(self, origin: Origin, reason: str, outcome: str) -> None:
+        """A retry that has ended, or why there was none."""
+        self._retries.child(origin.name, reason, outcome).n += 1
+
+    def hedged(self, origin: Origin, outcome: str) -> None:
+        """A hedge that has ended, or why there was none."""
+        self._hedges.child(origin.name, outcome).n += 1
+
+    def watch_budgets(self, origins: Origins) -> None:
+        """Tells of each cluster how much of what retries may cost is used up."""
+        self._telemetry.metrics.gauge(
+            "gateway_retry_budget_ratio",
+            "The part of the budget for retries and hedges that is used up; 1: none is left.",
+            ("cluster",),
+            read=partial(_budgets, origins, self._telemetry.clock),
+        )
 
     def ended(self, exchange: Context, now: float) -> None:
         """Counts, logs and traces an exchange. Called once, when its answer has ended."""
@@ -143,6 +180,11 @@ class Observer:
             attributes["link"] = claimed.decode("latin-1")
         start = self._telemetry.clock.now() - lasted
         self._telemetry.span(exchange.trace, "gateway", start, exchange.outcome, attributes)
+
+
+def _budgets(origins: Origins, clock: Clock) -> Iterable[tuple[Labels, float]]:
+    now = clock.monotonic()
+    return [((o.name,), o.budget.ratio(o.calls(), now)) for o in origins.values()]
 
 
 def _path(exchange: Context) -> str:

@@ -8,13 +8,18 @@ from typing import Protocol
 
 from chassis.clock import Clock
 from chassis.discovery import Instance
-from chassis.discovery.balancer import Balancer, Standing
+from chassis.discovery.balancer import Balancer, BalancerConfig, Standing
 from chassis.errors import ConfigurationFault, NoInstances
 from chassis.http.pool import Address, Pool, PoolLimits
 from chassis.http.turn import TurnEnd
 from chassis.telemetry.metrics import Counter
+from gateway.budget import RetryBudget
+from gateway.quantile import Quantile
 from gateway.rules.match import Snapshot
 from gateway.rules.model import Cluster
+
+_SAMPLED = 15
+"""Every sixteenth: enough to know a median by, and next to nothing to the others."""
 
 
 class Instances(Protocol):
@@ -46,7 +51,8 @@ class Origin:
     ) -> None:
         self.name = name
         self.cluster = cluster
-        self.balancer = Balancer()
+        self.balancer = Balancer(BalancerConfig(slow_start_s=cluster.slow_start_s))
+        self.budget = RetryBudget()
         self._clock = clock
         self._turn_end = turn_end
         self._random = clock.random
@@ -56,8 +62,16 @@ class Origin:
             idle_s=cluster.idle_s,
             connect_s=cluster.connect_timeout_s,
         )
-        self.counters: dict[tuple[int, int | str], Counter] = {}
-        """Attempts counted, by number and status: the observer's, resolved once."""
+        self.counters: dict[int | str, Counter] = {}
+        """First attempts by status: the observer's, resolved once."""
+        self.extra_counters: dict[tuple[str, int | str], Counter] = {}
+        """The other attempts, by kind and status."""
+        self.counted_before = 0
+        """What the counters had when they were resolved."""
+        self.sampled = _SAMPLED
+        """Latency is learnt of first attempts whose number has none of its bits."""
+        self.p50 = Quantile(0.5)
+        self._quantiles = {0.5: self.p50}
         self._pools: dict[str, Pool] = {}
         self._by_id: dict[str, Pool] = {}
         self._seen: Sequence[Instance] = ()
@@ -87,6 +101,29 @@ class Origin:
         if standing is None:
             raise NoInstances(f"the cluster {self.name} has no instance", retry_after_s=1)
         return standing
+
+    def another(self, now: float, tried: Container[str]) -> Standing | None:
+        """One that was not tried yet; None when there is none."""
+        found = self.balancer.choose(self._list(), now, self._random, tried)
+        return None if found is None or found.instance.id in tried else found
+
+    # -- what attempts tell
+
+    def calls(self) -> int:
+        """First attempts that have ended since this origin began."""
+        return sum(counter.n for counter in self.counters.values()) - self.counted_before
+
+    def learn(self, latency_s: float) -> None:
+        """How long a good answer took."""
+        for quantile in self._quantiles.values():
+            quantile.observe(latency_s)
+
+    def quantile(self, share: float) -> Quantile:
+        """Follows this quantile too, from every first attempt."""
+        self.sampled = 0
+        return self._quantiles.setdefault(share, Quantile(share))
+
+    # -- connections
 
     def pool(self, instance: Instance) -> Pool:
         return self._by_id.get(instance.id) or self._find_pool(instance)
@@ -161,6 +198,10 @@ class Origins:
 
     def __getitem__(self, name: str) -> Origin:
         return self._origins[name]
+
+    def tick(self, now: float) -> None:
+        for origin in self._origins.values():
+            origin.budget.settle(origin.calls(), now)
 
     def values(self) -> Sequence[Origin]:
         return tuple(self._origins.values())

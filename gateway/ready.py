@@ -15,6 +15,7 @@ from gateway.filters.authenticate import Authenticate
 from gateway.filters.chain import Chain
 from gateway.observer import Observer
 from gateway.origins import Origin
+from gateway.retrying import Retries
 from gateway.rules.match import Snapshot
 from gateway.rules.route import Route, as_is
 
@@ -27,7 +28,8 @@ DEFAULT_TIMEOUT_S = 15.0
 class ReadyRoute:
     """One route of one snapshot. `timeouts` is shared by every route with the same timeout.
 
-    `origin` is the only one there is to choose; None where there are several, or none.
+    `origin` is the only one there is to choose; None where there are several, or none, or where
+    each attempt `is_timed` too.
     """
 
     __slots__ = (
@@ -37,11 +39,14 @@ class ReadyRoute:
         "duration",
         "edits_answer",
         "edits_request",
+        "hedge",
         "inbound",
+        "is_timed",
         "name",
         "origin",
         "origins",
         "outbound",
+        "retries",
         "route",
         "timeout_s",
         "timeouts",
@@ -65,7 +70,14 @@ class ReadyRoute:
         self.outbound = outbound
         self.authenticate = next((f for f in inbound if isinstance(f, Authenticate)), None)
         self.origins = {name: origins[name] for name in route.clusters}
-        self.origin = next(iter(self.origins.values())) if len(self.origins) == 1 else None
+        self.retries = Retries(route.retry)
+        self.hedge = route.hedge
+        if self.hedge is not None:
+            for origin in self.origins.values():
+                origin.quantile(self.hedge.quantile)
+        self.is_timed = self.hedge is not None or self.retries.attempt_timeout_s is not None
+        only = len(self.origins) == 1 and not self.is_timed
+        self.origin = next(iter(self.origins.values())) if only else None
         moved = route.rewrite is not as_is or route.host is not None
         self.edits_request = moved or bool(route.request_headers)
         self.edits_answer = bool(outbound or route.response_headers)

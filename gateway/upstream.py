@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chassis.deadline import HEADER as DEADLINE_HEADER
 from chassis.http.framing import CHUNKED, Headers
 from gateway import traces
 from gateway.edge.fields import Fields, read, written
 from gateway.ready import ReadyRoute
+from gateway.retrying import ATTEMPT
 
 if TYPE_CHECKING:
     from gateway.context import Context
@@ -43,6 +45,13 @@ def head(context: Context, ready: ReadyRoute) -> bytes:
             framing,
         )
     )
+
+
+def again(head: bytes, ready: ReadyRoute, left_s: float, attempt: int) -> bytes:
+    """The head of a first attempt as a later one sends it: what is left of the deadline, and which
+    attempt it is."""
+    line = b"\r\n%b: %d\r\n%b: %d\r\n" % (DEADLINE_HEADER, left_s * 1000, ATTEMPT, attempt)
+    return head.replace(ready.deadline_line, line, 1)
 
 
 def _lines(fields: Fields, headers: Headers) -> bytes:

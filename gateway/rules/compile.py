@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator
 from chassis.clock import Clock
 from gateway.rules import hosts, paths, predicates
 from gateway.rules.match import Entry, HostMap, Key, Node, Snapshot, Table, sort_tables
-from gateway.rules.model import Document, HeaderEdits, Matcher, Redirect, Reply, Rewrite, Rule
+from gateway.rules.model import (
+    Document,
+    HeaderEdits,
+    Matcher,
+    Redirect,
+    Reply,
+    Retry,
+    Rewrite,
+    Rule,
+)
 from gateway.rules.paths import PathSpec
 from gateway.rules.route import Edits, RedirectAction, ReplyAction, Route, View, as_is
 
@@ -139,7 +148,8 @@ def compile_route(rule: Rule, document: Document) -> Route:
         request_headers=_edits(rule.request_headers),
         response_headers=_edits(rule.response_headers),
         timeout_s=rule.timeout_s,
-        retry=rule.retry,
+        retry=rule.retry or Retry(),
+        hedge=rule.hedge,
         mirror=rule.mirror,
         cors=rule.cors,
         body_limit=rule.body_limit,

@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.rules.match import Entry, Snapshot
 from gateway.rules.model import Golden
 from gateway.rules.paths import normalise
-from gateway.rules.route import Headers, View
+from gateway.rules.route import Headers, Route, View
 
 MAX_MISSES = 10
 _STEPS = ("precedence", "host", "path", "method", "number of headers", "number of query conditions")
@@ -47,6 +47,8 @@ class Explanation(Struct, frozen=True):
     clusters: list[str]
     needs_claims: bool
     misses: list[Miss]
+    attempts: str = ""
+    """In words, which further attempts there may be, also where the rule says nothing of them."""
 
 
 def request_of(
@@ -92,6 +94,7 @@ def explain(snapshot: Snapshot, request: Request) -> Explanation:
         clusters=list(route.clusters) if route else [],
         needs_claims=found.needs_claims if found is not None else False,
         misses=_near(misses, winner, request),
+        attempts=_attempts(route) if route is not None and route.clusters else "",
     )
 
 
@@ -118,6 +121,20 @@ def _action(winner: Entry | None) -> str:
         return "404"
     rule = winner.route.rule
     return "redirect" if rule.redirect else "reply" if rule.reply else "forward"
+
+
+def _attempts(route: Route) -> str:
+    retry, hedge = route.retry, route.hedge
+    if retry.attempts == 1:
+        said = "one attempt"
+    else:
+        statuses = ", ".join(map(str, retry.statuses)) or "no status"
+        said = f"up to {retry.attempts} attempts, again on {statuses}"
+    if retry.attempt_timeout_s is not None:
+        said += f", {retry.attempt_timeout_s:g} s each"
+    if hedge is not None:
+        said += f"; a second one at once when the first is slower than {hedge.quantile:.1%}"
+    return said
 
 
 def _near(

@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 
 from gateway.rules import lint_rule, reach
 from gateway.rules.explain import request_of
-from gateway.rules.lint_rule import Finding, builds, is_address
+from gateway.rules.lint_rule import Finding, builds, is_address, is_host
 from gateway.rules.model import Cluster, Document, JwksSource
 from gateway.rules.source import Fault, Source
 
@@ -58,6 +58,9 @@ def _cluster_faults(cluster: Cluster) -> Iterator[str]:
             f"idle_s {cluster.idle_s:g} must be shorter than instance_idle_s "
             f"{cluster.instance_idle_s:g}, or requests meet connections that just closed"
         )
+    health = cluster.health
+    if health is not None and health.host is not None and not is_host(health.host):
+        yield f"health: host {health.host!r} is no host name"
 
 
 def _auth(document: Document, folder: FilePath | None) -> Iterator[Finding]:

@@ -39,6 +39,13 @@ def is_address(text: str) -> bool:
     return found is not None and 0 < int(found[2]) < 65_536
 
 
+def is_host(text: str) -> bool:
+    """One host's name, with or without a port."""
+    name, colon, port = text.rpartition(":")
+    bare = name if colon and port.isdigit() else text
+    return not bare.startswith("*") and not list(builds(lambda: hosts.host_spec(bare), ()))
+
+
 def builds(build: Callable[[], object], at: Path) -> Iterator[Finding]:
     """A finding when `build` raises `ValueError`; its text is the reason."""
     try:
@@ -52,7 +59,7 @@ def check(rule: Rule, document: Document) -> Iterator[Finding]:
     yield from _action(rule, document)
     yield from _references(rule, document)
     yield from _edits(rule)
-    yield from _times(rule)
+    yield from _attempts(rule)
     yield from _not_served(rule)
     sound = True
     for at, matcher in _matchers(rule):
@@ -108,12 +115,6 @@ def _not_served(rule: Rule) -> Iterator[Finding]:
     for name in ("mirror", "cors"):
         if getattr(rule, name) is not None:
             yield Finding((name,), f"{name} is not served yet: leave it out")
-    if rule.retry is not None and rule.retry != Retry():
-        reason = (
-            "whatever is written here, one more attempt is made, and only where the first one"
-            " provably was not processed"
-        )
-        yield Finding(("retry",), reason, warning=True)
 
 
 def _known(what: str, name: str, known: dict[str, Any], at: Path) -> Iterator[Finding]:
@@ -148,11 +149,24 @@ def _header(name: str, value: str, at: Path) -> Iterator[Finding]:
         yield Finding(at, f"header {name!r} is the gateway's own and cannot be edited")
 
 
-def _times(rule: Rule) -> Iterator[Finding]:
-    attempt = rule.retry.attempt_timeout_s if rule.retry else None
+def _attempts(rule: Rule) -> Iterator[Finding]:
+    """What the rule says of its attempts."""
+    for name in ("retry", "hedge"):
+        if getattr(rule, name) is not None and rule.forward is None:
+            yield Finding((name,), f"only what is forwarded has attempts: leave {name} out")
+    retry, hedge = rule.retry, rule.hedge
+    if retry is None:
+        return
+    attempt = retry.attempt_timeout_s
     if attempt is not None and rule.timeout_s is not None and attempt > rule.timeout_s:
         reason = f"attempt_timeout_s {attempt:g} is longer than timeout_s {rule.timeout_s:g}"
         yield Finding(("retry", "attempt_timeout_s"), reason)
+    if retry.attempts == 1 and retry.statuses != Retry().statuses:
+        reason = "with one attempt in all no status is tried again: raise attempts"
+        yield Finding(("retry", "statuses"), reason, warning=True)
+    if hedge is not None and attempt is not None and hedge.least_s >= attempt:
+        reason = f"least_s {hedge.least_s:g} is not below the attempt's timeout of {attempt:g}"
+        yield Finding(("hedge", "least_s"), reason)
 
 
 def check_matcher(matcher: Matcher, at: Path) -> Iterator[Finding]:
@@ -202,7 +216,7 @@ def _rewrite(rule: Rule) -> Iterator[Finding]:
     for text in given:
         if not text.startswith("/") or any(c <= " " or c in "?#\x7f" for c in text):
             yield Finding(at, f"{text!r} must be a path: it starts with '/', without '?' and '#'")
-    if rewrite.host is not None and not _is_host(rewrite.host):
+    if rewrite.host is not None and not is_host(rewrite.host):
         yield Finding((*at, "host"), f"host {rewrite.host!r} is not valid")
     specs = [predicates.path_spec(matcher) for matcher in rule.matchers]
     if len({(spec.kind, spec.text) for spec in specs}) > 1 and (rewrite.prefix or rewrite.template):
@@ -211,12 +225,6 @@ def _rewrite(rule: Rule) -> Iterator[Finding]:
         yield Finding((*at, "prefix"), "prefix needs a match with path_prefix")
     elif rewrite.template is not None:
         yield from _captures(rewrite.template, specs[0].captures, (*at, "template"))
-
-
-def _is_host(text: str) -> bool:
-    name, colon, port = text.rpartition(":")
-    bare = name if colon and port.isdigit() else text
-    return not bare.startswith("*") and not list(builds(lambda: hosts.host_spec(bare), ()))
 
 
 def _captures(template: str, known: frozenset[str], at: Path) -> Iterator[Finding]:

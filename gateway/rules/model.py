@@ -133,11 +133,31 @@ class HeaderEdits(Part, frozen=True):
 
 
 class Retry(Part, frozen=True):
-    """How many attempts in all, and which answers are worth another one."""
+    """How many attempts in all, and which answers are worth another one. A rule without `retry` has
+    the one that is written here.
+
+    Another attempt goes to another instance. What provably was not processed is tried again, of any
+    method; after a reset, the attempt's timeout or one of `statuses` only what may be repeated:
+    idempotent methods, and requests with an Idempotency-Key. All retries and hedges of a cluster
+    together are at most a fifth of its requests.
+    """
 
     attempts: Annotated[int, Meta(ge=1, le=5)] = 2
     statuses: tuple[Annotated[int, Meta(ge=400, le=599)], ...] = (502, 503, 504)
     attempt_timeout_s: Seconds | None = None
+
+
+class Hedge(Part, frozen=True):
+    """A second attempt on another instance when the first takes longer than most: the first good
+    answer wins, the other attempt is cancelled. Only of what may be repeated, out of the budget of
+    the retries, and never while the gateway sheds.
+
+    It begins when the first attempt has taken longer than `quantile` of those before it, and
+    `least_s`; as long as too few are known there is none.
+    """
+
+    quantile: Annotated[float, Meta(ge=0.5, le=0.999)] = 0.95
+    least_s: Annotated[float, Meta(ge=0.001, le=86_400)] = 0.005
 
 
 class Mirror(Part, frozen=True):
@@ -177,6 +197,7 @@ class Rule(Part, frozen=True):
     response_headers: HeaderEdits = HeaderEdits()
     timeout_s: Seconds | None = None
     retry: Retry | None = None
+    hedge: Hedge | None = None
     mirror: Mirror | None = None
     cors: Cors | None = None
     body_limit: Bytes | None = None
@@ -198,11 +219,26 @@ class Rule(Part, frozen=True):
         return dict(self.forward or {})
 
 
+class HealthCheck(Part, frozen=True):
+    """A GET of `path` at each instance every `interval_s`: an answer from 200 to 399 within
+    `timeout_s` is good. `unhealthy_after` bad ones in a row leave an instance out, `healthy_after`
+    good ones let it back; when more than half are out, all are used.
+    """
+
+    path: Annotated[str, Meta(pattern=r"^/[!-\"$-~]*\Z")] = "/"
+    host: str | None = None
+    interval_s: Annotated[float, Meta(ge=0.05, le=3600)] = 5.0
+    timeout_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
+    unhealthy_after: Annotated[int, Meta(ge=1, le=100)] = 3
+    healthy_after: Annotated[int, Meta(ge=1, le=100)] = 2
+
+
 class Cluster(Part, frozen=True):
     """A named group of equal servers: `service` in the registry, or `instances` (host:port).
 
     `idle_s` is how long the pool keeps an idle connection; it must be shorter than
-    `instance_idle_s`, after which the instances themselves close one.
+    `instance_idle_s`, after which the instances themselves close one. An instance that joins the
+    others gets its whole part of the requests after `slow_start_s`.
     """
 
     service: Name | None = None
@@ -212,6 +248,8 @@ class Cluster(Part, frozen=True):
     idle_s: Seconds = 4.0
     instance_idle_s: Seconds = 5.0
     connections: Annotated[int, Meta(ge=1, le=65_535)] = 256
+    slow_start_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    health: HealthCheck | None = None
 
 
 class JwksSource(Part, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.rules.model import Cors, Mirror, Priority, RateLimit, Retry, Rule
+from gateway.rules.model import Cors, Hedge, Mirror, Priority, RateLimit, Retry, Rule
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -90,7 +90,8 @@ class Route:
     request_headers: Edits = field(default_factory=Edits)
     response_headers: Edits = field(default_factory=Edits)
     timeout_s: float | None = None
-    retry: Retry | None = None
+    retry: Retry = field(default_factory=Retry)
+    hedge: Hedge | None = None
     mirror: Mirror | None = None
     cors: Cors | None = None
     body_limit: int | None = None

@@ -69,3 +69,12 @@ def test_a_golden_request_that_finds_another_rule_refuses_the_document():
         "rules.yaml:9: golden request 'GET /v1/play' must find rule 'play', but finds 'all'",
         "rules.yaml:11: golden request 'GET /v2' must find rule 'all', but finds 'none'",
     ]
+
+
+def test_what_further_attempts_there_may_be_is_said_also_where_the_rule_says_nothing():
+    assert reasons("POST", "/v1/play")[0].attempts == "up to 2 attempts, again on 502, 503, 504"
+    rules = "rules: [{name: all, forward: a, retry: {attempts: 1}, hedge: {}}]"
+    said = explain(snapshot_of(rules), request_of("GET", "/")).attempts
+    assert said == "one attempt; a second one at once when the first is slower than 95.0%"
+    replies = "rules: [{name: all, reply: {}}]"
+    assert explain(snapshot_of(replies), request_of("GET", "/")).attempts == ""

@@ -63,6 +63,9 @@ REFUSED = [
     ('forward: a, response_headers: {set: {x: "a\\r\\nb: c"}}', "has control characters"),
     ("reply: {status: 204, body: x}", "a 204 has no body"),
     ("forward: a, timeout_s: 1, retry: {attempt_timeout_s: 2}", "is longer than timeout_s"),
+    ("reply: {}, retry: {attempts: 2}", "leave retry out"),
+    ("redirect: {location: /}, hedge: {}", "leave hedge out"),
+    ("forward: a, retry: {attempt_timeout_s: 1}, hedge: {least_s: 1}", "not below the attempt's"),
     ("forward: a, filters: [f]", "filters are not loaded from documents"),
     ("forward: a, mirror: {cluster: a}", "mirror is not served"),
     ("forward: a, cors: {origins: ['*']}", "cors is not served"),
@@ -78,12 +81,23 @@ def test_a_faulty_rule_is_refused_with_its_line(fields, reason):
 
 
 @pytest.mark.parametrize(
-    "retry", ["{attempts: 3}", "{attempts: 1}", "{statuses: [500]}", "{attempt_timeout_s: 1}"]
+    "fields",
+    [
+        "retry: {attempts: 3}",
+        "retry: {attempts: 1}",
+        "retry: {statuses: [500]}",
+        "retry: {attempt_timeout_s: 1}",
+        "hedge: {}",
+        "hedge: {quantile: 0.99, least_s: 0.02}, retry: {attempt_timeout_s: 1}",
+    ],
 )
-def test_a_retry_that_is_not_made_as_written_is_warned_of(retry):
-    found = findings_of(rule(f"forward: a, retry: {retry}"))
-    assert any("warning" in line and "one more attempt" in line for line in found), found
-    assert all("warning" in line for line in found)
+def test_what_a_rule_may_say_of_its_attempts(fields):
+    assert [line for line in findings_of(rule(f"forward: a, {fields}")) if "'r'" in line] == []
+
+
+def test_statuses_that_are_never_tried_again_are_warned_of():
+    found = findings_of(rule("forward: a, retry: {attempts: 1, statuses: [500]}"))
+    assert any("warning" in line and "raise attempts" in line for line in found), found
 
 
 DOCUMENTS = [
@@ -92,6 +106,7 @@ DOCUMENTS = [
     ("clusters: {a: {instances: [h]}}", "is not host:port"),
     ("clusters: {a: {instances: ['h:70000']}}", "is not host:port"),
     ("clusters: {a: {instances: ['h:1', 'h:1']}}", "listed twice"),
+    ("clusters: {a: {service: a, health: {host: 'a b'}}}", "is no host name"),
     ("clusters: {a: {service: a, idle_s: 9}}", "must be shorter than instance_idle_s"),
     (
         "auth: {m: {issuer: '', audience: u, jwks: {url: 'https://i'}}}",
