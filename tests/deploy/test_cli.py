@@ -49,6 +49,7 @@ def test_an_interrupt_while_the_command_is_read_leaves_no_traceback(tmp_path: Pa
     slow = tmp_path / "deploy"
     slow.mkdir()
     (slow / "__init__.py").touch()
+    (slow / "compiled.py").write_text("def use(): ...\n")
     (slow / "cli.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     done = subprocess.run(
