@@ -159,15 +159,11 @@ class Fleet:
         """Who ended by itself and will again, with its last words: whoever says that it is
         configured wrongly, or has failed twice."""
         return [
-<<<<<<< Updated upstream
             Hopeless(
                 one.spec.instance,
-                last_words(self._output / f"{one.spec.instance}.out"),
+                self.words(one.spec),
                 one.last_exit == EXIT_CONFIGURATION,
             )
-=======
-            f"{one.spec.instance}: {self.words(one.spec)}"
->>>>>>> Stashed changes
             for one in self.processes.values()
             if one.pid is None
             and one.last_exit is not None

@@ -38,11 +38,8 @@ from deploy.processes import SERVICES, ProcessSpec, fleet
 from deploy.restarts import RestartPolicy
 from deploy.rolling import Rolling
 from deploy.rules_news import RulesNews
-<<<<<<< Updated upstream
-from deploy.starting import whole
-=======
 from deploy.sockets import reserve
->>>>>>> Stashed changes
+from deploy.starting import whole
 from deploy.targets import Targets
 
 Say = Callable[[str], None]
