@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -53,8 +53,14 @@ class Folders:
         return {name: state.joined_by(running) for name, state in states.items()}
 
     def running(self, server: str) -> dict[str, Identity]:
-        """Its instances that run, whatever is remembered."""
+        """Its instances that run: those that carry their mark, and those that are remembered, where
+        that can be read."""
         found = processes.instances(self.home)
+        with suppress(ConfigurationFault):
+            remembered = self.state.read().get(server, ServerState([])).instances
+            found |= {
+                one.name: one.process for one in remembered if processes.is_alive(one.process)
+            }
         ours = sorted(name for name in found if (name.rpartition("-")[0] or name) == server)
         return {name: found[name] for name in ours}
 

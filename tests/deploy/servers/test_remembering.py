@@ -17,6 +17,7 @@ import pytest
 from deploy.servers import Servers, processes
 from deploy.servers.folders import Folders
 from deploy.servers.processes import NOBODY
+from deploy.servers.state import ServerState
 from tests.deploy.servers.conftest import NEVER_READY, Script
 from tests.support import real
 from tests.support.system import ROOT, eventually, stagedoor
@@ -76,6 +77,19 @@ def test_a_damaged_memory_keeps_nobody_from_stopping_what_runs(
     assert "found by its mark" in done.stderr and str(state) in done.stderr
     assert list(processes.marked(home)) == []
     state.unlink()
+
+
+async def test_one_that_carries_no_name_is_stopped_as_it_is_remembered(
+    home: Path, redis: real.RealServer, servers: Servers
+) -> None:
+    """As an older launcher has started it."""
+    redis.stop()
+    nameless = processes.spawn(["sleep", "1000"], {}, home, home / "log", home)
+    remembered = Folders(home).state
+    (one,) = remembered.read()["redis"].instances
+    remembered.write("redis", ServerState([msgspec.structs.replace(one, process=nameless)]))
+    assert await servers.down(["redis"]) == ["redis"]
+    assert not processes.is_alive(nameless)
 
 
 async def test_no_other_command_slips_in_while_one_restarts(
