@@ -122,10 +122,17 @@ class ContinueWatching(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """View `continue_watching`: where a profile stands in a title. One row, overwritten in place.
 
     The order of positions is (session start, seq): `session_started_ms`, `seq`. In every view
-    row, `src_version` is the version of the last record that was folded into it.
+    row, `src_version` is the version of the last record that was folded into it. What was watched
+    to its end is forgotten after a week.
     """
 
-    key: ClassVar[Key] = Key("continue_watching", ("profile_id",), ("title_id",), ttl_s=400 * DAY_S)
+    key: ClassVar[Key] = Key(
+        "continue_watching",
+        ("profile_id",),
+        ("title_id",),
+        ttl_s=400 * DAY_S,
+        brief=("done", 7 * DAY_S),
+    )
 
     profile_id: str
     title_id: str

@@ -144,6 +144,7 @@ class CassandraTables:
 
     async def replace(self, old: R, new: R) -> bool:
         table = self._of(type(old))
+        table.shape.check_replaceable()
         before, after = table.values(old), self._of(type(new)).values(new)
         pick, keys = table.shape.pick, table.shape.key.fields
         if type(old) is not type(new) or pick(before, keys) != pick(after, keys):

@@ -18,7 +18,8 @@ VERSION = '"_version"'
 
 class Statements:
     """Every statement that a shape needs. Values go in column order, but for whole rows that are
-    stored: those in the order of `written`."""
+    stored: those in the order of `written`. Where some rows live more briefly, their seconds come
+    last."""
 
     def __init__(self, shape: Shape[Any], keyspace: str, written: Sequence[str]) -> None:
         key = shape.key
@@ -31,9 +32,10 @@ class Statements:
         same = " AND ".join([f"{quoted(n)} = ?" for n in shape.rest] + [f"{VERSION} < 0"])
         self.get = f"SELECT {columns} FROM {table} {where}"
         self.version = f"SELECT {VERSION} FROM {table} {where}"
-        self.put = f"{into}, -1)"
-        self.put_versioned = f"{into}, ?) USING TIMESTAMP ?"
-        self.insert = f"{into}, ?) IF NOT EXISTS"
+        living = " USING TTL ?" if key.brief else ""
+        self.put = f"{into}, -1){living}"
+        self.put_versioned = f"{into}, ?) USING TIMESTAMP ?{' AND TTL ?' if key.brief else ''}"
+        self.insert = f"{into}, ?) IF NOT EXISTS{living}"
         self.replace = f"UPDATE {table} SET {sets} {where} IF {same}"
         self.delete = f"DELETE FROM {table} {where}"
         self.delete_only = f"DELETE FROM {table} {where} IF {same}"

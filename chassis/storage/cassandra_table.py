@@ -9,7 +9,7 @@ import msgspec
 
 from chassis.errors import Faulty, Unprocessable
 from chassis.storage.cassandra_batches import Packed
-from chassis.storage.cassandra_rows import Codec, bigint, head, stamps
+from chassis.storage.cassandra_rows import Codec, bigint, head, integer, stamps
 from chassis.storage.cassandra_statements import Statements
 from chassis.storage.shape import Shape
 
@@ -26,6 +26,7 @@ class Table(Generic[R]):
         self.codec = Codec(shape)
         self.cql = Statements(shape, keyspace, self.codec.names)
         self.columns = len(shape.columns)
+        self._living = 1 if shape.key.brief else 0
 
     def values(self, row: R) -> Values:
         try:
@@ -43,28 +44,29 @@ class Table(Generic[R]):
         return self.codec.key(self.shape.pick(values, names), names)
 
     def put(self, query_id: bytes, rows: Sequence[R]) -> list[Packed]:
-        start, codec = head(query_id, self.columns), self.codec
+        start, codec = head(query_id, self.columns + self._living), self.codec
         made: list[Packed] = []
         for row in rows:
             values = self.values(row)
-            packed = codec.row(start, values)
+            packed = codec.row(start, values, self._ttl(values))
             identity = (self.shape.row, self.shape.key_of(values))
             made.append(Packed(packed, codec.routing_of(values), self.columns, identity))
         return made
 
     def put_versioned(self, query_id: bytes, pairs: Sequence[tuple[R, int]]) -> list[Packed]:
-        start, codec = head(query_id, self.columns + 2), self.codec
+        start, codec = head(query_id, self.columns + 2 + self._living), self.codec
         made: list[Packed] = []
         for row, version in pairs:
             if not 0 <= version < _TOP:
                 raise Unprocessable(f"{self.shape.key.table}: {version} is no version")
             values = self.values(row)
-            packed = codec.row(start, values, stamps(version))
+            packed = codec.row(start, values, stamps(version) + self._ttl(values))
             made.append(Packed(packed, codec.routing_of(values), self.columns))
         return made
 
     def insert(self, query_id: bytes, values: Values, token: int) -> bytes:
-        return self.codec.row(head(query_id, self.columns + 1), values, bigint(token))
+        start = head(query_id, self.columns + 1 + self._living)
+        return self.codec.row(start, values, bigint(token) + self._ttl(values))
 
     def replace(
         self, query_id: bytes, values: Values, token: int, expected: Sequence[Any]
@@ -81,6 +83,10 @@ class Table(Generic[R]):
     def delete_only(self, query_id: bytes, key: list[bytes], expected: Sequence[Any]) -> bytes:
         start = head(query_id, self.columns) + b"".join(key)
         return start + self.codec.some(expected, self.shape.rest)
+
+    def _ttl(self, values: Values) -> bytes:
+        """How long the row lives, where that is not the same for all."""
+        return integer(self.shape.ttl_s(values) or 0) if self._living else b""
 
     def row(self, stored: Sequence[Any]) -> R:
         return self.shape.make(self.codec.filled(stored))

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from chassis.contracts.keys import Key
-from chassis.errors import SchemaFault
+from chassis.errors import Faulty, SchemaFault
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -59,6 +59,7 @@ class Shape(Generic[R]):
         self._encoders = [(at, c.encode) for at, c in enumerate(self.columns) if c.encode]
         self._decoders = [(at, c.decode) for at, c in enumerate(self.columns) if c.decode]
         self._key_encoders = self._check_key()
+        self._brief = self._check_brief()
         self.key_of = itemgetter(*[self._positions[name] for name in self.key.fields])
 
     def values(self, row: R) -> Sequence[Any]:
@@ -83,6 +84,18 @@ class Shape(Generic[R]):
         """The stored values of some columns."""
         return [values[self._positions[name]] for name in names]
 
+    def ttl_s(self, values: Sequence[Any]) -> int | None:
+        """How long the row of these stored values lives."""
+        if self._brief is not None and values[self._brief[0]]:
+            return self._brief[1]
+        return self.key.ttl_s
+
+    def check_replaceable(self) -> None:
+        """`Faulty` where a replacement could outlive its time: a store may keep the row's own life,
+        which was given when it was made."""
+        if self._brief is not None:
+            raise Faulty(f"{self.key.table}: rows that may live more briefly are not replaced")
+
     def key_values(self, key: Sequence[Any], names: Sequence[str]) -> list[Any]:
         """A caller's key in stored form; `TypeError` unless it has just these parts."""
         if len(key) != len(names):
@@ -91,6 +104,15 @@ class Shape(Generic[R]):
         if not encoders:
             return list(key)
         return [encoders[n](v) if n in encoders else v for n, v in zip(names, key, strict=True)]
+
+    def _check_brief(self) -> tuple[int, int] | None:
+        """Where the field stands that shortens a row's life, and to how many seconds."""
+        if self.key.brief is None:
+            return None
+        name, ttl_s = self.key.brief
+        if self.key.ttl_s is None or name not in self.names:
+            raise SchemaFault(f"{self.row.__name__}: brief needs a field {name!r}, and a ttl_s")
+        return self._positions[name], ttl_s
 
     def _check_key(self) -> dict[str, Codec]:
         encoders: dict[str, Codec] = {}

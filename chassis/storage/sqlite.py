@@ -112,7 +112,7 @@ class SqliteTables:
         for row in rows:
             shape, statements = self._of(type(row))
             batch = batches.setdefault(statements.put, Batch([], self._sweeps.get(type(row))))
-            batch.values.append((*_encoded(shape, row), *self._expiry(shape)))
+            batch.values.append(self._expiring(shape, _encoded(shape, row)))
         if batches:
             await self._writes.submit(partial(_run_many, batches, self._now_ms()))
 
@@ -125,9 +125,8 @@ class SqliteTables:
             shape, statements = self._of(kind)
             if any(version < 0 for _, version in pairs):
                 raise Unprocessable(f"{shape.key.table}: a version is 0 or above")
-            expiry = self._expiry(shape)
             values: list[Sequence[Any]] = [
-                (*_encoded(shape, row), *expiry, version) for row, version in pairs
+                (*self._expiring(shape, _encoded(shape, row)), version) for row, version in pairs
             ]
             with suppress(TypeError):  # values that cannot be compared cannot be stored either
                 values.sort(key=shape.key_of)
@@ -137,16 +136,18 @@ class SqliteTables:
 
     async def insert(self, row: Row) -> bool:
         shape, statements = self._of(type(row))
-        values = [*_encoded(shape, row), *self._expiry(shape)]
+        values = self._expiring(shape, _encoded(shape, row))
         return await self._write(statements.insert, values)
 
     async def replace(self, old: R, new: R) -> bool:
         shape, statements = self._of(type(old))
         before, after = _encoded(shape, old), _encoded(shape, new)
+        shape.check_replaceable()
         keys = shape.key.fields
         if type(old) is not type(new) or shape.pick(before, keys) != shape.pick(after, keys):
             raise Faulty(f"replace in {shape.key.table}: both rows must have one type and key")
-        values = [*shape.pick(after, shape.rest or keys), *self._expiry(shape)]
+        values = [*shape.pick(after, shape.rest or keys)]
+        values += self._expiring(shape, after)[len(after) :]
         values += [*shape.pick(before, keys), *shape.pick(before, shape.rest)]
         return await self._write(statements.replace, [*values, *self._present(shape)])
 
@@ -181,10 +182,10 @@ class SqliteTables:
         """What a condition needs where rows expire."""
         return () if shape.key.ttl_s is None else (self._now_ms(),)
 
-    def _expiry(self, shape: Shape[Any]) -> tuple[int, ...]:
-        """What a stored row needs where rows expire."""
-        ttl_s = shape.key.ttl_s
-        return () if ttl_s is None else (self._now_ms() + ttl_s * 1000,)
+    def _expiring(self, shape: Shape[Any], values: Sequence[Any]) -> Sequence[Any]:
+        """A row's values, followed by when it expires where rows do."""
+        ttl_s = shape.ttl_s(values)
+        return values if ttl_s is None else (*values, self._now_ms() + ttl_s * 1000)
 
     def _read(self, sql: str, values: Sequence[Any], *, one: bool = False) -> list[tuple[Any, ...]]:
         try:

@@ -29,7 +29,7 @@ class Statements:
         sets = ", ".join(f"{quoted(n)} = ?" for n in (*(shape.rest or key.fields), *expires))
         stored = (*shape.names, *expires)
         into = f"INSERT INTO {table} ({listed(stored)}) VALUES ({marks(len(stored))})"
-        dead = f"{table}._expires <= excluded._expires - {(key.ttl_s or 0) * 1000}"
+        dead = f"{table}._expires <= excluded._expires - {_lives_ms(shape)}"
         self.get = f"SELECT {columns} FROM {table} {where}"
         self.version = f"SELECT _version FROM {table} {where}"
         self.insert = f"{into} ON CONFLICT DO NOTHING"
@@ -77,6 +77,15 @@ class Statements:
         """Keys and when they expire. Values: as of `scan`, without the present."""
         where = f" WHERE {_beyond(self._keys, '>')}" if after else ""
         return f"{self._keys_of}{where} ORDER BY {listed(self._keys)} LIMIT ?"
+
+
+def _lives_ms(shape: Shape[Any]) -> str:
+    """How long the row lives that is being written."""
+    ttl_ms = (shape.key.ttl_s or 0) * 1000
+    if shape.key.brief is None:
+        return str(ttl_ms)
+    name, brief_s = shape.key.brief
+    return f"iif(excluded.{quoted(name)}, {brief_s * 1000}, {ttl_ms})"
 
 
 def quoted(name: str) -> str:

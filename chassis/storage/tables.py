@@ -12,8 +12,9 @@ Columns of type str, int (64 bits, signed), float, bool, bytes, an enum of str o
 these or None, are stored as they are; every other type is stored as JSON. Key fields are plain
 str, int, float, bool, bytes or enums, never None.
 
-With `Key(..., ttl_s=...)` a row is gone that long after it was last written; what was written
-under a lower version than an expired row's may stay hidden.
+With `Key(..., ttl_s=...)` a row is gone that long after it was last written, and sooner when its
+`brief` field is true (such rows take no `replace`); what was written under a lower version than an
+expired row's may stay hidden.
 
 The port promises what a wide-column store can keep. A table is written in one of three ways and
 no two of them are mixed on the same rows, because such a store orders them by different clocks:

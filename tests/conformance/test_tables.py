@@ -18,9 +18,9 @@ from chassis.contracts.keys import Key
 from chassis.errors import ConfigurationFault, Faulty, SchemaFault, StoreUnavailable, Unprocessable
 from chassis.storage import Tables, open_tables
 from tests.support.keyspaces import shared
-from tests.support.rows import Alone, Colour, Every, Fleeting, Grade, OnlyKey, Place
+from tests.support.rows import Alone, Colour, Every, Fleeting, Grade, OnlyKey, Place, Waning
 
-ROWS = (Place, Every, Alone, OnlyKey, Fleeting)
+ROWS = (Place, Every, Alone, OnlyKey, Fleeting, Waning)
 ADAPTERS = ("sqlite", "cassandra")
 Open = Callable[[], Tables]
 
@@ -465,10 +465,12 @@ async def test_close_finishes_the_writes_under_way_and_may_be_repeated(opener: O
     await again.close()
 
 
-async def gone(tables: Tables, clock: ManualClock, *key: str) -> None:
+async def gone(
+    tables: Tables, clock: ManualClock, *key: str, kind: type[Fleeting | Waning] = Fleeting
+) -> None:
     """Waits until the row has expired."""
     async with asyncio.timeout(10):
-        while await tables.get(Fleeting, *key) is not None:
+        while await tables.get(kind, *key) is not None:
             clock.tick(0.2)
             await SYSTEM.sleep(0.02)
 
@@ -495,6 +497,26 @@ async def test_a_row_whose_time_is_over_is_as_if_it_had_never_been(
     assert await tables.insert(Fleeting("b", "inserted", 5))
     await tables.put_versioned([(Fleeting("a", "versioned", 6), 6)])
     assert await tables.get(Fleeting, "a", "versioned") == Fleeting("a", "versioned", 6)
+
+
+async def test_a_row_that_is_over_lives_more_briefly_however_it_was_written(
+    tables: Tables, clock: ManualClock
+) -> None:
+    over = [Waning("a", tag, True) for tag in ("put", "versioned", "inserted")]
+    stays = Waning("a", "stays")
+    await tables.put(over[0], stays)
+    await tables.put_versioned([(over[1], 1), (Waning("a", "kept"), 1)])
+    assert await tables.insert(over[2])
+    with pytest.raises(Faulty, match="waning: rows that may live more briefly"):
+        await tables.replace(stays, Waning("a", "stays", True))
+    assert len(await tables.page(Waning, "a")) == 5
+    for row in over:
+        await gone(tables, clock, "a", row.tag, kind=Waning)
+    assert await tables.page(Waning, "a") == [Waning("a", "kept"), stays]
+    assert await tables.insert(over[2])
+    await tables.put_versioned([(Waning("a", "versioned"), 2), (Waning("a", "kept", True), 2)])
+    await gone(tables, clock, "a", "kept", kind=Waning)
+    assert await tables.get(Waning, "a", "versioned") == Waning("a", "versioned")
 
 
 async def test_a_replaced_row_lives_on_from_then(tables: Tables, clock: ManualClock) -> None:

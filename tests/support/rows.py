@@ -65,6 +65,16 @@ class OnlyKey(msgspec.Struct, frozen=True):
     tag: str
 
 
+class Waning(msgspec.Struct, frozen=True):
+    """Lives for an hour, but not once it is over."""
+
+    key: ClassVar[Key] = Key("waning", ("id",), ("tag",), ttl_s=3600, brief=("over", 3))
+
+    id: str
+    tag: str
+    over: bool = False
+
+
 class Fleeting(msgspec.Struct, frozen=True):
     key: ClassVar[Key] = Key("fleeting", ("id",), ("tag",), ttl_s=3)
 
