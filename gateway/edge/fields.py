@@ -59,6 +59,33 @@ OURS = frozenset(
 READ = frozenset({b"host", b"content-length", b"expect", b"baggage"})
 LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | FORWARDING | OURS
 WATCHED = LEFT_OUT | READ
+ORDINARY = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"authorization",
+        b"cache-control",
+        b"content-type",
+        b"cookie",
+        b"if-modified-since",
+        b"if-none-match",
+        b"origin",
+        b"pragma",
+        b"range",
+        b"referer",
+        b"sec-ch-ua",
+        b"sec-ch-ua-mobile",
+        b"sec-ch-ua-platform",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"sec-fetch-user",
+        b"upgrade-insecure-requests",
+        b"user-agent",
+    }
+)
+"""Fields that most requests have, and that need no look but this one."""
 
 _FAULT_MEMBER = b"fi"
 _LENGTH_MAXIMUM = (1 << 63) - 1
@@ -108,8 +135,6 @@ class Fields:
         self.host = bare_host(self.authority)
         self.is_plain = self.keep_alive and not (self.length or self.expects or self.asks_upgrade)
         self.lines = written(self._pairs)
-        if PREFIX in self.lines:
-            self._drop_prefixed()
 
     def __repr__(self) -> str:
         return f"Fields({len(self.pairs)}, host={self.host!r}, length={self.length})"
@@ -132,17 +157,18 @@ class Fields:
         has_underscore = False
         for pair in fields:
             name = pair[0]
-            if name not in WATCHED:
+            if name in ORDINARY:
                 kept.append(pair)
-                if _UNDERSCORE in name:
-                    has_underscore = True
             elif name == b"host":
                 if host is not None:
                     raise BadRequest("there is more than one Host field", code="host")
                 host = pair[1]
                 kept.append(pair)
-            else:
+            elif name in WATCHED:
                 noted.append(pair)
+            elif not name.startswith(PREFIX):
+                kept.append(pair)
+                has_underscore |= _UNDERSCORE in name
         if host is None:
             raise BadRequest("there is no Host field", code="host")
         self._pairs = kept
@@ -222,10 +248,6 @@ class Fields:
             for pair in self._pairs
             if _UNDERSCORE not in pair[0] or not _has_twin(pair[0].replace(b"_", b"-"), names)
         ]
-
-    def _drop_prefixed(self) -> None:
-        self._pairs = [pair for pair in self._pairs if not pair[0].startswith(PREFIX)]
-        self.lines = written(self._pairs)
 
 
 def written(pairs: Headers) -> bytes:

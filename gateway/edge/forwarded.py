@@ -70,17 +70,26 @@ def address_of(text: str) -> str | None:
     """The address of a node, in its one spelling, without its port; None for what is none."""
     bare = _V4_PORT.fullmatch(text) or _V6_PORT.fullmatch(text)
     try:
-        return plain(str(ipaddress.ip_address(bare[1] if bare else text)))
+        found = str(ipaddress.ip_address(bare[1] if bare else text))
+        return plain(found) if ":" in found else found
     except ValueError:
         return None
 
 
 def plain(address: str) -> str:
     """An IPv6 address that only wraps an IPv4 one, or names an interface of ours, without that."""
-    if ":" not in address:
-        return address
     parsed = ipaddress.IPv6Address(address.partition("%")[0])
     return str(parsed.ipv4_mapped or parsed)
+
+
+def own_lines(address: str, proto: bytes) -> bytes:
+    """`lines` for who is connected to us and tells nothing that we believe."""
+    if not address:
+        return lines([], proto)
+    return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-forwarded-host: " % (
+        address.encode(),
+        proto,
+    )
 
 
 def lines(chain: Sequence[str], proto: bytes, port: bytes = b"", forwarded: bytes = b"") -> bytes:

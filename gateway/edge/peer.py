@@ -112,12 +112,12 @@ class Peer:
         scheme: bytes = b"http",
         certificate: Certificate | None = None,
     ) -> None:
-        self.address = address = forwarded.plain(address)
+        self.address = address = forwarded.plain(address) if ":" in address else address
         self.scheme = scheme
         self.certificate = certificate
         self._trust = trust
-        self.is_trusted = trust.covers(address)
-        self.lines = forwarded.lines(_chain([address]), scheme)
+        self.is_trusted = trust.is_anybody and trust.covers(address)
+        self.lines = forwarded.own_lines(address if address != UNIX else "", scheme)
 
     def forwarded(self, told: Told, authority: bytes) -> tuple[str, bytes, bytes]:
         """From what a trusted proxy told: the client's address, the forwarding lines, and the host
