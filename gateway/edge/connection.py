@@ -17,7 +17,7 @@ from gateway.edge.limits import Limits
 from gateway.edge.peer import Peer
 from gateway.edge.ports import Exchanges, Inflight
 from gateway.edge.reader import BODY, HEAD, PHASES, READ, START, Reader
-from gateway.edge.refusals import TooSlow
+from gateway.edge.refusals import SlowBody
 from gateway.edge.waits import Waits
 
 OPEN, LINGERING, GONE = range(3)
@@ -146,8 +146,10 @@ class EdgeConnection:
         self._choked = False
         if self.exchange is not None:
             self.exchange.unchoke()
-        elif not self._pumping:
-            self._pump()
+        elif not self._state:
+            self._waits.unsent.leave(self)
+            if not self._pumping:
+                self._pump()
 
     # -- reading requests, one at a time
 
@@ -167,8 +169,6 @@ class EdgeConnection:
 
         False: what there is of a request's beginning is too little to go on with."""
         reader = self._reader
-        if reader.phase == START:
-            self._waits.idle.leave(self)
         data, self._aside = self._aside, b""
         try:
             self._aside = reader.read(data)
@@ -177,6 +177,7 @@ class EdgeConnection:
             return False
         if reader.phase == START:
             return False
+        self._waits.idle.leave(self)
         if reader.phase >= BODY:
             self._tell(reader)
         return True
@@ -208,18 +209,28 @@ class EdgeConnection:
         exchange.begin(reader.take() if reader.received else b"", more, reader.trailers)
 
     def _after_reading(self) -> None:
-        phase = self._reader.phase
-        if not self._state:
+        """Times what is waited for now. Empty lines are no request: who sends them is still idle.
+        While the client takes no answers its requests wait, and what is timed is that."""
+        phase, waits = self._reader.phase, self._waits
+        if not self._state and phase <= HEAD:
+            now = self._owner.clock.monotonic()
             if phase == START and not self._aside:
-                self._waits.idle.enter(self, self._owner.clock.monotonic())
-            elif phase <= HEAD and not self._is_slow:
+                if self not in waits.idle:
+                    waits.idle.enter(self, now)
+            elif self._choked and not self._is_slow:
+                waits.idle.leave(self)
+                if self not in waits.unsent:
+                    self._watch_unsent(now)
+            elif not self._is_slow:
                 self._is_slow = True
-                self._waits.heads.enter(self, self._owner.clock.monotonic())
+                waits.idle.leave(self)
+                waits.heads.enter(self, now)
         self._set_reading()
 
     def _set_reading(self) -> None:
         """Reads on unless the exchange holds, or more than the window waits its turn."""
-        wanted = not self._held and len(self._aside) < self._limits.window
+        begins = self.exchange is None and not self._choked
+        wanted = begins or (not self._held and len(self._aside) < self._limits.window)
         if wanted is not self._reading and self._state != GONE:
             self._reading = wanted
             if wanted:
@@ -238,10 +249,31 @@ class EdgeConnection:
         least = self._limits.body_rate * self._limits.body_window_s
         received = self._reader.received
         if not self._held and received - self._mark < least:
-            self.refuse(TooSlow("the request's body comes too slowly"))
+            self.refuse(SlowBody("the request's body comes too slowly"))
             return
         self._mark = received
         self._waits.bodies.enter(self, now)
+
+    # -- what the client does not take
+
+    def _watch_unsent(self, now: float) -> None:
+        self._mark = self.transport.get_write_buffer_size()
+        self._waits.unsent.enter(self, now)
+
+    def check_unsent(self, now: float) -> None:
+        """As long as it becomes less, the client only reads slowly; else it is cut."""
+        if self.transport.get_write_buffer_size() < self._mark:
+            self._watch_unsent(now)
+        else:
+            self._waits.met.unread += 1
+            self.cut()
+
+    def end_lingering(self, now: float) -> None:
+        """The client has had its time to hear the answer, unless some of it is still to be sent."""
+        if self.transport.get_write_buffer_size():
+            self._watch_unsent(now)
+        else:
+            self.cut()
 
     # -- the exchange's side
 
@@ -277,7 +309,10 @@ class EdgeConnection:
         self._set_reading()
 
     def release(self) -> None:
+        """What the client could not send while it was held is not to be held against it."""
         self._held = False
+        if self in self._waits.bodies:
+            self._start_rate()
         self._set_reading()
 
     def answered(self, keep_alive: bool, now: float) -> None:
@@ -288,6 +323,8 @@ class EdgeConnection:
             reader.upgraded()
         self._held = False
         if not keep_alive or not whole:
+            if whole and exchange is not None and exchange.fields.keep_alive:
+                self._note_end(now)
             self._end(clean=whole and not self._aside)
             return
         reader.start()
@@ -300,8 +337,16 @@ class EdgeConnection:
         else:
             self._after_reading()
 
+    def _note_end(self, now: float) -> None:
+        """Counts the limit that ends the connection, if it was one."""
+        if self._served >= self._limits.requests:
+            self._waits.met.requests += 1
+        elif now >= self._until:
+            self._waits.met.age += 1
+
     def refuse(self, failure: StagedoorError) -> None:
         """Ends the connection over a request that cannot be read, saying why where possible."""
+        self._waits.met.note(failure)
         self._waits.heads.leave(self)
         self._waits.bodies.leave(self)
         self._aside = b""
@@ -333,9 +378,12 @@ class EdgeConnection:
             self.close()
 
     def close(self) -> None:
+        """Once the client has taken what it was sent; if it does not, it is cut."""
         if self._state != GONE:
             self._state = GONE
             self.flush()
+            if self.transport.get_write_buffer_size():
+                self._watch_unsent(self._owner.clock.monotonic())
             self.transport.close()
 
     def cut(self, *, reset: bool = False) -> None:

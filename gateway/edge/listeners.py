@@ -14,6 +14,7 @@ from gateway.edge.certificates import Certificates
 from gateway.edge.listen import Listen
 from gateway.edge.listener import Listener
 from gateway.edge.ports import Exchanges
+from gateway.edge.waits import Met
 
 LOOK_S = 0.5
 """How often the certificates' files are looked at; a change serves at the second look after it."""
@@ -114,6 +115,12 @@ class Listeners:
             ("listener", "result"),
             read=self._read_counts,
         )
+        metrics.counted(
+            "gateway_limits_total",
+            "Requests refused and connections ended over a limit, by the limit.",
+            ("listener", "limit"),
+            read=self._read_limits,
+        )
         metrics.gauge(
             "gateway_certificate_expires_seconds",
             "When the first certificate of a listener expires, in UNIX seconds.",
@@ -136,6 +143,12 @@ class Listeners:
         for one in self:
             for result in Counts.__slots__:
                 yield (one.listen.name, result), getattr(one.counts, result)
+
+    def _read_limits(self) -> Iterable[tuple[Labels, float]]:
+        for one in self:
+            for limit in Met.__slots__:
+                yield (one.listen.name, limit), getattr(one.waits.met, limit)
+            yield (one.listen.name, "connections"), one.counts.full
 
     def _read_expiry(self) -> Iterable[tuple[Labels, float]]:
         for one in self:

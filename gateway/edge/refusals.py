@@ -12,11 +12,15 @@ class MethodNotAllowed(RequestFailure):
     code = "method_not_allowed"
 
 
-class TooSlow(RequestFailure):
-    """The head took too long, or the body comes below the least rate."""
+class SlowHead(RequestFailure):
+    """The head took too long."""
 
     status = 408
     code = "request_timeout"
+
+
+class SlowBody(SlowHead):
+    """The body comes below the least rate."""
 
 
 class BodyTooLarge(RequestFailure):
