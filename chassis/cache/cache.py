@@ -73,7 +73,8 @@ def open_cache(url: str, clock: Clock = SYSTEM) -> Cache:
     """The adapter that `url` names.
 
     `memory://`, which is each process's own, or `redis://[:password@]host:port/db` (`rediss://`
-    with TLS). Open it in the process that uses it: not before a fork.
+    with TLS; `?ca=` names a file of authorities to trust). Open it in the process that uses it: not
+    before a fork.
     """
     scheme = url.partition("://")[0]
     if url == "memory://":

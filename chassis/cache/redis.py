@@ -30,7 +30,7 @@ TIMEOUT_S = 0.05
 CONNECTIONS = 16
 _WHAT = "the cache URL"
 _EXAMPLE = "redis://:password@127.0.0.1:6379/0"
-_WRITE = f"write it as in {_EXAMPLE}, with ?timeout_s=0.05 if need be"
+_WRITE = f"write it as in {_EXAMPLE}, with ?timeout_s=0.05, or rediss://…?ca=file, if need be"
 _VALUE = "stagedoor:v:"
 _QUOTA = "stagedoor:q:"
 _LEASE = """
@@ -64,6 +64,7 @@ class RedisPlace(msgspec.Struct, frozen=True):
     password: str | None
     tls: bool
     timeout_s: float
+    ca: str = ""
 
     def __repr__(self) -> str:
         return f"Redis at {self.host}:{self.port}/{self.db}"
@@ -77,10 +78,11 @@ class RedisPlace(msgspec.Struct, frozen=True):
             host = parts.hostname
             options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
             timeout_s = float(options.pop("timeout_s", str(TIMEOUT_S)))
+            ca = options.pop("ca", "") if parts.scheme == "rediss" else ""
             db = int(parts.path.strip("/") or "0")
             port = parts.port or 6379
         except ValueError:
-            timeout_s, db, port = -1.0, -1, 0
+            timeout_s, db, port, ca = -1.0, -1, 0, ""
         if timeout_s <= 0 or db < 0 or not host or options:
             raise ConfigurationFault([_WRITE], what=_WHAT)
         return cls(
@@ -91,6 +93,7 @@ class RedisPlace(msgspec.Struct, frozen=True):
             unquote(parts.password) if parts.password else None,
             parts.scheme == "rediss",
             timeout_s,
+            ca,
         )
 
 
@@ -154,6 +157,14 @@ class RedisCache:
                 [f"{self._place} refuses the password or what its user may do: {_EXAMPLE}"],
                 what=_WHAT,
             )
+        if "CERTIFICATE_VERIFY_FAILED" in text or isinstance(fault.__cause__, FileNotFoundError):
+            return ConfigurationFault(
+                [
+                    f"{self._place} has no certificate that we trust for {self._place.host}:"
+                    " write rediss://…?ca=/its/authority.pem and the name that it is made out to"
+                ],
+                what=_WHAT,
+            )
         if isinstance(fault, TimeoutError) or "imeout" in text:
             text = f"no answer within {self._place.timeout_s:g} s"
         return StoreUnavailable(f"{self._place}: {text[:200]}: is it running?")
@@ -162,7 +173,12 @@ class RedisCache:
 def _pool(place: RedisPlace) -> BlockingConnectionPool:
     more: dict[str, Any] = {"connection_class": Connection}
     if place.tls:
-        more = {"connection_class": SSLConnection, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+        more = {
+            "connection_class": SSLConnection,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": place.ca or None,
+        }
     return BlockingConnectionPool(
         max_connections=CONNECTIONS,
         timeout=place.timeout_s,
