@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from chassis.clock import Clock
-from chassis.errors import Fenced, StagedoorError, StoreUnavailable
+from chassis.errors import ConfigurationFault, Fenced, StagedoorError, StoreUnavailable
 from chassis.telemetry.logs import LineLog
 from stream_pipeline.checkpoint import Checkpoint
 from stream_pipeline.measures import GroupMeasures
@@ -15,6 +15,8 @@ IDLE_S = 1.0
 LAG_EVERY_S = 1.0
 BACKOFF_S = 0.05
 BACKOFF_LIMIT_S = 2.0
+MENDED_S = 10.0
+"""How long a group waits before it tries a store again that has refused it."""
 
 
 class Group:
@@ -38,16 +40,23 @@ class Group:
         self._lag_at = 0.0
 
     async def run(self) -> None:
-        """Until cancelled. A gap in the log halts this group only: it says so and waits."""
+        """Until cancelled. A gap in the log halts this group only, and for good: it says so and
+        waits. A store that refuses us halts it until somebody has mended that."""
         while True:
             try:
                 await self.turn()
                 self._backoff = BACKOFF_S
+                self._measures.halted = False
             except (StoreUnavailable, Fenced) as fault:
                 self._behind = True
                 await self._wait(fault)
+            except ConfigurationFault as fault:
+                self._behind = True
+                self._halt(fault)
+                await self._clock.sleep(MENDED_S)
             except StagedoorError as fault:
-                await self._halt(fault)
+                self._halt(fault)
+                await asyncio.get_running_loop().create_future()
 
     async def turn(self) -> int:
         """One batch of records, and a checkpoint when one is due."""
@@ -73,8 +82,7 @@ class Group:
         await self._clock.sleep(self._backoff * (0.5 + self._clock.random()))
         self._backoff = min(BACKOFF_LIMIT_S, self._backoff * 2)
 
-    async def _halt(self, fault: StagedoorError) -> None:
-        """Going on would skip records: an operator has to decide, and restart the process."""
+    def _halt(self, fault: StagedoorError) -> None:
+        """Going on would skip records: an operator has to decide."""
         self._measures.halted = True
         self._log.say("halted", group=self.name, code=fault.code, why=fault.detail)
-        await asyncio.get_running_loop().create_future()

@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from chassis.clock import ManualClock
-from chassis.errors import Fenced, OutOfRange, StagedoorError, StoreUnavailable
+from chassis.errors import (
+    ConfigurationFault,
+    Fenced,
+    OutOfRange,
+    SchemaFault,
+    StagedoorError,
+    StoreUnavailable,
+)
 from chassis.telemetry.logs import LineLog
 from chassis.telemetry.metrics import Metrics
 from stream_pipeline.measures import GroupMeasures, Measures
-from stream_pipeline.pipeline import BACKOFF_LIMIT_S, Group
+from stream_pipeline.pipeline import BACKOFF_LIMIT_S, MENDED_S, Group
 from tests.support.waiting import until
 
 
@@ -122,16 +129,33 @@ async def test_it_waits_longer_each_time_and_never_longer_than_its_limit(
     await ended(running)
 
 
+@pytest.mark.parametrize("fault", [OutOfRange("offset 4 is gone"), SchemaFault("a table is gone")])
 async def test_a_gap_in_the_log_halts_the_group_and_says_so(
-    make: Make, clock: ManualClock, metrics: Metrics, tmp_path: Path
+    make: Make, clock: ManualClock, metrics: Metrics, fault: StagedoorError
 ) -> None:
-    checkpoint = ScriptedCheckpoint(clock, OutOfRange("offset 4 is gone"))
+    checkpoint = ScriptedCheckpoint(clock, fault)
     group, numbers = make(checkpoint)
     running = asyncio.ensure_future(group.run())
     await until(lambda: numbers.halted)
     await clock.advance(600.0)
     assert checkpoint.calls == ["take"]
     assert 'stream_halted{stage="state"} 1.0' in metrics.render().decode()
+    await ended(running)
+
+
+async def test_a_store_that_refuses_us_halts_the_group_until_that_is_mended(
+    make: Make, clock: ManualClock
+) -> None:
+    refused = ConfigurationFault(["there is no such bucket"], what="the objects URL")
+    checkpoint = ScriptedCheckpoint(clock, refused, refused, None)
+    group, numbers = make(checkpoint)
+    running = asyncio.ensure_future(group.run())
+    await until(lambda: numbers.halted)
+    await clock.advance(MENDED_S)
+    assert numbers.halted and checkpoint.calls == ["take", "restart", "take"]
+    await clock.advance(MENDED_S)
+    assert checkpoint.calls[3:6] == ["restart", "take", "finish"]
+    await until(lambda: not numbers.halted)
     await ended(running)
 
 
