@@ -7,13 +7,14 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 from chassis.clock import Clock
-from chassis.discovery import Instance
+from chassis.discovery import Instance, background
 from chassis.discovery.balancer import Balancer, BalancerConfig, Standing
 from chassis.errors import ConfigurationFault, NoInstances
 from chassis.http.pool import Address, Pool, PoolLimits
 from chassis.http.turn import TurnEnd
 from chassis.telemetry.metrics import Counter
 from gateway.budget import RetryBudget
+from gateway.health import HealthChecks
 from gateway.quantile import Quantile
 from gateway.rules.match import Snapshot
 from gateway.rules.model import Cluster
@@ -76,6 +77,10 @@ class Origin:
         self._by_id: dict[str, Pool] = {}
         self._seen: Sequence[Instance] = ()
         self._list = _lister(name, cluster, directory)
+        self._checking: asyncio.Task[None] | None = None
+        if cluster.health is not None:
+            checks = HealthChecks(cluster.health, self.instances, self.balancer, clock)
+            self._checking = background.start(checks.run(), f"the health checks of {name}")
 
     def __repr__(self) -> str:
         return f"Origin({self.name}, {list(self._pools.values())!r})"
@@ -147,6 +152,8 @@ class Origin:
             asyncio.get_running_loop().create_task(pool.close())
 
     async def close(self) -> None:
+        if self._checking is not None:
+            await background.stop(self._checking)
         pools, self._pools = self._pools, {}
         await asyncio.gather(*(pool.close() for pool in pools.values()))
 
