@@ -20,10 +20,13 @@ from tests.support.gateways import GET, Raw, fields_of, one_rule, running, statu
 from tests.support.scripted import (
     Closes,
     Floods,
+    Holds,
     Reads,
+    ReadsAgain,
     Repeats,
     Scripted,
     Sends,
+    StopsReading,
     answers,
     eventually,
 )
@@ -313,6 +316,54 @@ async def test_a_large_body_passes_both_ways_and_a_slow_reader_holds_it_back(
         answer, body = await client.answer()
         assert (status_of(answer), len(body)) == (200, size)
         assert len(upstream.received.partition(b"\r\n\r\n")[2]) == size
+
+
+async def test_an_instance_that_does_not_read_holds_the_client_back(
+    tmp_path: Path, authority: Authority
+) -> None:
+    size = 32 << 20
+    script = [Reads(), StopsReading(), Holds(go := asyncio.Event()), ReadsAgain()]
+    async with (
+        Scripted(script) as upstream,
+        running(
+            tmp_path, one_rule(upstream.port), listen=tls(authority.issue("localhost"))
+        ) as worker,
+        Raw(worker.port, authority.client()) as client,
+    ):
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        client.send(b"x" * size)
+        transport = client.writer.transport
+        await eventually(lambda: is_held(worker))
+        await eventually(lambda: transport.get_write_buffer_size() > size // 2)
+        go.set()
+        await eventually(lambda: len(upstream.received) > size, 20)
+
+
+def is_held(worker: Worker) -> bool:
+    """Whether a connection is not being read from."""
+    return any(not one.transport.is_reading() for one in worker.listener.connections)
+
+
+async def test_what_switches_protocols_goes_through_both_ways(
+    tmp_path: Path, authority: Authority
+) -> None:
+    switch = b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello"
+    ask = GET.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+    async with (
+        Scripted([Reads(), Sends(switch), Reads(b"ping"), Sends(b"pong")]) as upstream,
+        running(
+            tmp_path, one_rule(upstream.port), listen=tls(authority.issue("localhost"))
+        ) as worker,
+    ):
+        async with Raw(worker.port, authority.client()) as client:
+            client.send(ask)
+            assert status_of(await client.head()) == 101
+            assert await client.exactly(5) == b"hello"
+            client.send(b"ping")
+            assert await client.exactly(4) == b"pong"
+            client.writer.close()
+            await eventually(lambda: upstream.connections[0].ended)
+        await eventually(lambda: not worker.listener.connections)
 
 
 async def test_a_refusal_is_read_by_a_client_that_still_sends(
