@@ -63,7 +63,7 @@ class Counts:
     def __init__(self) -> None:
         self.accepted = 0
         self.full = 0  # refused: as many connections as may be
-        self.descriptors = 0  # accepting rested: no file descriptors left
+        self.descriptors = 0  # refused, or left waiting: no file descriptors left
         self.cut = 0  # the longest under way, in favour of a new one
         self.slow = 0  # neither header nor handshake in time
         self.header = 0  # no PROXY header, or a malformed one

@@ -20,6 +20,7 @@ from gateway.edge.arrivals import Arrivals, Counts
 from gateway.edge.certificates import Certificates
 from gateway.edge.client_certificate import Certificate, certificate_of
 from gateway.edge.connection import EdgeConnection
+from gateway.edge.descriptors import most_connections
 from gateway.edge.limits import Limits
 from gateway.edge.listen import Listen
 from gateway.edge.peer import UNIX, Peer
@@ -48,6 +49,7 @@ class Listener:
         self.clock = clock
         self.listen = listen
         self.limits: Limits = listen.limits
+        self.most = most_connections(self.limits.connections)
         self.balancers = listen.balancers
         self.certificates = certificates
         self.waits: Waits[EdgeConnection] = Waits(self.limits)
@@ -126,7 +128,7 @@ class Listener:
     # -- what arrivals ask
 
     def is_full(self, arriving: int) -> bool:
-        return len(self.connections) + arriving >= self.limits.connections
+        return len(self.connections) + arriving >= self.most
 
     def connection(self, source: str | None) -> EdgeConnection:
         return EdgeConnection(self, source)
@@ -146,8 +148,11 @@ class Listener:
         return Peer(source, self.listen.trust, self._scheme, certificate)
 
     def opened(self, connection: EdgeConnection) -> bool:
-        if len(self.connections) >= self.limits.connections:
-            self.counts.full += 1
+        if len(self.connections) >= self.most:
+            if self.most < self.limits.connections:
+                self.counts.descriptors += 1
+            else:
+                self.counts.full += 1
             return False
         self.counts.accepted += 1
         self.connections.add(connection)

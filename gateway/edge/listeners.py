@@ -149,6 +149,7 @@ class Listeners:
             for limit in Met.__slots__:
                 yield (one.listen.name, limit), getattr(one.waits.met, limit)
             yield (one.listen.name, "connections"), one.counts.full
+            yield (one.listen.name, "descriptors"), one.counts.descriptors
 
     def _read_expiry(self) -> Iterable[tuple[Labels, float]]:
         for one in self:

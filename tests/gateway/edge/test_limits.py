@@ -29,7 +29,7 @@ async def met(worker: Worker) -> dict[str, int]:
     found = re.findall(
         r'^gateway_limits_total\{limit="(\w+)",listener="[^"]+"\} (\d+)', page, re.MULTILINE
     )
-    assert len(found) == 10
+    assert len(found) == 11
     return {name: int(float(n)) for name, n in found if float(n)}
 
 

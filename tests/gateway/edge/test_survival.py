@@ -1,0 +1,149 @@
+"""What many, slow and silent clients do to the others: nothing. And all of it is counted."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.edge.limits import Limits
+from tests.support.gateway_process import GatewayProcess, gateway_process
+from tests.support.gateways import GET, Raw, one_rule, running, status_of
+from tests.support.scripted import Reads, Repeats, Scripted, Sends, answers, eventually
+
+SHORT = Limits(head_s=1.5, body_window_s=1.5, stall_s=1.5, linger_s=0.2)
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
+CROWD = 60
+
+
+@asynccontextmanager
+async def crowd(port: int, size: int, receive: int = 0) -> AsyncIterator[list[socket.socket]]:
+    """So many open connections, which nobody reads."""
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+        found: list[socket.socket] = []
+        for _ in range(size):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            if receive:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+            await loop.sock_connect(one, ("127.0.0.1", port))
+            found.append(one)
+        yield found
+
+
+async def serves(port: int, *, times: int = 1) -> None:
+    async with Raw(port) as client:
+        for _ in range(times):
+            client.send(GET)
+            assert status_of((await client.answer())[0]) == 200
+
+
+async def until(gateway: GatewayProcess, holds: Callable[[dict[str, int]], bool]) -> None:
+    """Waits for what /metrics tells of connections and descriptors."""
+    async with asyncio.timeout(10):
+        while True:
+            told = {
+                "open": await gateway.metric("gateway_connections", state="open"),
+                "descriptors": await gateway.metric("gateway_limits_total", limit="descriptors"),
+            }
+            if holds(told):
+                return
+
+
+def send_all(crowded: list[socket.socket], data: bytes) -> None:
+    for one in crowded:
+        with contextlib.suppress(OSError):
+            one.send(data)
+
+
+@pytest.mark.parametrize(
+    ("begun", "drip", "limit"), [(GET[:-2], b"X", "head_time"), (POST, b"x", "body_rate")]
+)
+async def test_clients_that_drip_heads_or_bodies_are_answered_408_and_others_served(
+    begun: bytes, drip: bytes, limit: str, tmp_path: Path
+) -> None:
+    async with (
+        Scripted([Reads(b"never")]) as upstream,
+        running(tmp_path, one_rule(upstream.port), limits=SHORT) as worker,
+        crowd(worker.port, CROWD) as slow,
+    ):
+        send_all(slow, begun)
+        waits, met = worker.listener.waits, worker.listener.waits.met
+        await eventually(lambda: len(waits.heads) + len(upstream.connections) == CROWD)
+        upstream.scripts[:] = [answers()]
+        async with asyncio.timeout(20):
+            while getattr(met, limit) < CROWD:
+                send_all(slow, drip)
+                await serves(worker.port)
+        await eventually(lambda: not worker.listener.connections, within_s=10)
+        assert getattr(met, limit) == CROWD
+
+
+async def test_clients_that_never_read_are_cut_and_others_served(tmp_path: Path) -> None:
+    """Each asks for more than the system's buffers take, and for the next thing behind it."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6000000\r\n\r\n" + b"x" * 6_000_000
+    async with (
+        Scripted([Reads(), Sends(answer)], answers()) as upstream,
+        running(tmp_path, one_rule(upstream.port, timeout_s="1"), limits=SHORT) as worker,
+    ):
+        upstream.scripts[:] = [[Repeats([Reads(), Sends(answer)])]]
+        async with crowd(worker.port, 8, receive=4_096) as silent:
+            send_all(silent, GET + GET)
+            await eventually(lambda: len(upstream.connections) == 8, within_s=20)
+            upstream.scripts[:] = [answers()]
+            async with asyncio.timeout(20):
+                while worker.listener.connections:
+                    await serves(worker.port)
+                    await asyncio.sleep(0.01)
+        assert worker.gateway.in_flight.now == 0
+        assert (
+            sum(
+                pool.open
+                for origin in worker.gateway.origins.values()
+                for pool in origin.pools.values()
+            )
+            <= 2
+        )
+
+
+async def test_without_descriptors_others_are_served_and_the_rest_is_counted(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Scripted(answers()) as upstream,
+        gateway_process(tmp_path, one_rule(upstream.port), descriptors=80) as gateway,
+        Raw(gateway.port) as old,
+    ):
+        old.send(GET)
+        assert status_of((await old.answer())[0]) == 200
+        async with crowd(gateway.port, 300):
+            await until(gateway, lambda told: told["descriptors"] == 300 - 48 + 1)
+            old.send(GET)
+            assert status_of((await old.answer())[0]) == 200
+        await until(gateway, lambda told: told["open"] <= 1)
+        await serves(gateway.port, times=3)
+
+
+async def test_thousands_of_idle_connections_cost_little_and_others_are_served(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """As many as a machine allows on which a process may have 20,000 files open, and its clients
+    share it with everything else: 5,000."""
+    many = 5_000
+    async with (
+        Scripted(answers()) as upstream,
+        gateway_process(tmp_path, one_rule(upstream.port)) as gateway,
+    ):
+        await serves(gateway.port)
+        before = gateway.resident()
+        async with crowd(gateway.port, many):
+            await serves(gateway.port, times=100)
+            assert await gateway.metric("gateway_connections", state="open") >= many
+            grown = gateway.resident() - before
+        record_property("measured", f"{many} idle connections: {grown / many / 1024:.1f} KiB each")
+        assert grown < 100 << 20
+        assert await gateway.metric("gateway_limits_total", limit="connections") == 0
