@@ -66,7 +66,8 @@ class Balancer:
         """Its standing, for whoever counts `in_flight` up by itself and then tells `ended`.
 
         `instances` is a directory's tuple: the same object until the list changes. `exclude` holds
-        ids already tried; they are used again only when nothing else is left.
+        ids already tried; they are used again only when nothing else is left. Whoever asks so has
+        met a failure: it is not sent where the last attempt failed too, if there is anybody else.
         """
         if instances is not self._known:
             self._adopt(instances, now)
@@ -74,7 +75,7 @@ class Balancer:
             self._look(now)
         choices = self._fit
         if exclude:
-            choices = [s for s in choices if s.instance.id not in exclude] or choices
+            choices = _not_tried(choices, exclude) or choices
         count = len(choices)
         if count < 2:
             return choices[0] if choices else None
@@ -243,3 +244,8 @@ class Balancer:
         if any(now < s.ramps_until for s in fit):
             fit = [s for s in fit for _ in range(max(1, int(s.share(now) * _TENTHS)))]
         self._fit = fit
+
+
+def _not_tried(choices: list[Standing], exclude: Container[str]) -> list[Standing]:
+    others = [s for s in choices if s.instance.id not in exclude]
+    return [s for s in others if not s.failures] or others

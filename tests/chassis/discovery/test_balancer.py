@@ -376,3 +376,16 @@ def test_two_balancers_do_not_herd():
         if now > 1:
             most = max(most, hands[instance.id])
     assert most < 12, "all went to the same instance at once"
+
+
+def test_a_further_attempt_goes_where_the_last_one_did_not_fail():
+    instances, chance = cluster(4), random.Random(3)
+    balancer = used(instances)
+    fail(balancer, instances[1], 1)
+    fail(balancer, instances[2], 1)
+    found = {balancer.pick(instances, 0.0, chance.random, exclude={"i0"}).id for _ in range(50)}
+    assert found == {"i3"}
+    found = {
+        balancer.pick(instances, 0.0, chance.random, exclude={"i0", "i3"}).id for _ in range(50)
+    }
+    assert found == {"i1", "i2"}
