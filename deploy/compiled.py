@@ -98,6 +98,8 @@ def use(environ: Mapping[str, str] = os.environ, builds: Path = BUILDS, root: Pa
 
     Call it first of all: what has been imported stays what it is.
     """
+    if any(isinstance(finder, Finder) for finder in sys.meta_path):
+        return True
     build = None if is_pure(environ) else found(builds, root)
     if build is not None:
         sys.meta_path.insert(0, Finder(build, (*MODULES, f"{GROUP}__mypyc")))

@@ -1,11 +1,14 @@
-"""The gateway beside nginx, Envoy and a bare proxy: CPU microseconds a request of the process.
+"""The gateway beside nginx, HAProxy and Envoy: what a request costs the proxy's process.
 
-    python -m tests.bench.bench_gateway [--seconds 3] [--rounds 3]
+    python -m tests.bench.bench_gateway [--seconds 2] [--rounds 3]
 
-One rule, no authentication, one worker on one core; 64 keep-alive clients and a small JSON answer
-from an nginx on the other core, next to wrk. CPU is user and system time from /proc over the
-requests that wrk counted; the figure is the best of the rounds, which take turns, so that a busy
-machine disturbs every proxy alike. Ratios are to nginx in the same run. The bare proxy is the least
+One rule, no authentication, one worker on one core; the upstream is an nginx on the other core,
+next to wrk. Paths: `keep-alive` (64 clients, a small JSON answer), `new connections` (one each),
+`tls`, and `1 MB` of body: microseconds of CPU a request, user and system time from /proc over the
+requests that wrk counted, the best of the rounds, which take turns so that a busy machine disturbs
+every proxy alike. `half load` is latency over that of asking the upstream itself, at half of what
+the slowest can take (the client's own limit is 6,000 a second). `idle` is the memory with 10,000
+connections that have asked once. Ratios are to nginx in the same run. The bare proxy is the least
 that this interpreter can do (`tests.support.bare`). A table goes to standard error, JSON to
 standard output.
 """
@@ -17,201 +20,211 @@ import json
 import os
 import platform
 import re
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.support import peers
-from tests.support.peers import Server, Unavailable
+from tests.support import peers, proxies
+from tests.support.peers import Unavailable
+from tests.support.proxies import OTHER_CORE, Proxy
 
-CLIENTS = 64
-PROXY_CORE, OTHER_CORE = 0, (os.cpu_count() or 1) - 1
-BODY = json.dumps({"id": "tt0083658", "title": "Blade Runner", "year": 1982, "minutes": 117})
+IDLE = 10_000
+IDLE_REQUEST = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
+PACED_MAXIMUM = 6_000
 BAR, AMBITION = 1.5, 1.0
+RSS_BAR, IDLE_BAR = 60, 150
 _COUNTED = re.compile(r"(\d+) requests in")
 
-_GATEWAY = """\
-import sys
-from pathlib import Path
-from gateway.app import run
-from gateway.settings import Settings
-run(Settings(rules=Path(sys.argv[1]), listen=sys.argv[2], home=Path(sys.argv[3]), log_successes=0))
-"""
-_ENVOY = """\
-static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: bench
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [{{match: {{prefix: "/"}}, route: {{cluster: up}}}}]
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-  clusters:
-  - name: up
-    type: STATIC
-    load_assignment:
-      cluster_name: up
-      endpoints:
-      - lb_endpoints:
-        - endpoint:
-            address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}
-"""  # noqa: E501  # Envoy's own names
+Row = dict[str, Any]
 
 
-def start_upstream(folder: Path) -> Server:
-    answer = f"location / {{ default_type application/json; return 200 '{BODY}'; }}"
-    return peers.nginx(folder, "upstream", answer, core=OTHER_CORE)
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk does. The few clients of large bodies fill a core already."""
+
+    path: str
+    target: str = "/v1/titles/tt0083658"
+    clients: int = 64
+    secure: bool = False
+    closes: bool = False
 
 
-def start_nginx(folder: Path, upstream: int) -> Server:
-    proxy = (
-        "location / { proxy_pass http://up; proxy_http_version 1.1; "
-        'proxy_set_header Connection ""; proxy_set_header Host $host; }'
-    )
-    pool = (
-        f"upstream up {{ server 127.0.0.1:{upstream}; keepalive {CLIENTS}; "
-        "keepalive_requests 100000000; }"
-    )
-    return peers.nginx(folder, "nginx", proxy, core=PROXY_CORE, extra=pool)
+KEEP_ALIVE = Load("keep-alive")
+OTHERS = (
+    Load("new connections", closes=True),
+    Load("tls", secure=True),
+    Load("1 MB", target="/large", clients=8),
+)
 
 
-def start_envoy(folder: Path, upstream: int) -> Server:
-    port, conf = peers.free_port(), folder / "envoy.yaml"
-    conf.write_text(_ENVOY.format(port=port, upstream=upstream))
-    command = [peers.envoy(), "-c", str(conf), "--concurrency", "1", "--log-level", "error"]
-    command += ["--use-dynamic-base-id"]
-    return Server("envoy", command, port, core=PROXY_CORE, log=folder / "envoy.log")
-
-
-def start_gateway(folder: Path, upstream: int) -> Server:
-    port, rules = peers.free_port(), folder / "rules.yaml"
-    rules.write_text(
-        f"clusters: {{up: {{instances: ['127.0.0.1:{upstream}']}}}}\n"
-        "rules: [{name: all, forward: up}]\n"
-    )
-    listen, home = f"127.0.0.1:{port}", str(folder / "home")
-    command = [sys.executable, "-c", _GATEWAY, str(rules), listen, home]
-    return Server("gateway", command, port, core=PROXY_CORE, log=folder / "gateway.log")
-
-
-def start_bare(folder: Path, upstream: int) -> Server:
-    port = peers.free_port()
-    command = [sys.executable, "-m", "tests.support.bare", str(port), str(upstream)]
-    return Server("bare", command, port, core=PROXY_CORE, log=folder / "bare.log")
-
-
-STARTS: dict[str, Callable[[Path, int], Server]] = {
-    "nginx": start_nginx,
-    "envoy": start_envoy,
-    "bare": start_bare,
-    "gateway": start_gateway,
-}
-
-
-def load(server: Server, seconds: float) -> int:
+def drive(proxy: Proxy, load: Load, seconds: float) -> int:
     """Requests answered with 200; raises `Unavailable` when any was not."""
+    scheme, port = ("https", proxy.secure_port) if load.secure else ("http", proxy.server.port)
     wrk = peers.debian("wrk", "wrk")
-    command = ["taskset", "-c", str(OTHER_CORE), wrk, "-t1", f"-c{CLIENTS}", f"-d{seconds:.0f}s"]
-    command.append(f"http://127.0.0.1:{server.port}/v1/titles/tt0083658")
+    command = ["taskset", "-c", str(OTHER_CORE), wrk, "-t1", f"-c{load.clients}"]
+    command += [f"-d{seconds:.0f}s", *(("-H", "Connection: close") if load.closes else ())]
+    command.append(f"{scheme}://127.0.0.1:{port}{load.target}")
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     counted = _COUNTED.search(told)
-    if counted is None or "Non-2xx" in told or "Socket errors" in told:
-        raise Unavailable(f"{server.name} failed requests: {told}")
+    failed = "Non-2xx" in told or ("Socket errors" in told and not load.closes)
+    if counted is None or failed or not int(counted[1]):
+        raise Unavailable(f"{proxy.name} failed requests: {told}")
     return int(counted[1])
 
 
-def measure(server: Server, seconds: float) -> dict[str, float]:
+def measure(proxy: Proxy, load: Load, seconds: float) -> Row:
     """One round."""
-    before = server.cpu_s()
-    requests = load(server, seconds)
-    spent = server.cpu_s() - before
+    before = proxy.server.cpu_s()
+    requests = drive(proxy, load, seconds)
+    spent = proxy.server.cpu_s() - before
     return {
         "us": spent * 1e6 / requests,
         "per_s": requests / seconds,
-        "rss_mb": server.rss_mb(),
+        "rss_mb": proxy.server.rss_mb(),
     }
 
 
-def compare(seconds: float, rounds: int) -> Iterator[dict[str, object]]:
+def costs(running: list[Proxy], load: Load, seconds: float, rounds: int) -> Iterator[Row]:
     """A row a proxy: its best round, and the ratio to nginx."""
+    taken: dict[str, list[Row]] = {}
+    for proxy in running * rounds:
+        taken.setdefault(proxy.name, []).append(measure(proxy, load, seconds))
+    best = {name: min(rows, key=_cost) for name, rows in taken.items()}
+    floor = best.get("nginx", {}).get("us")
+    for name, row in best.items():
+        yield {"path": load.path, "proxy": name, **row, "to_nginx": _ratio(row["us"], floor)}
+
+
+def _cost(row: Row) -> float:
+    return float(row["us"])
+
+
+def _ratio(one: float, floor: float | None) -> float | None:
+    return one / floor if floor else None
+
+
+def latencies(running: list[Proxy], upstream: int, rate: float, seconds: float) -> Iterator[Row]:
+    """Milliseconds that each adds to asking the upstream itself."""
+    ports = {"": upstream} | {proxy.name: proxy.server.port for proxy in running}
+    found: dict[str, Row] = {}
+    for name, port in ports.items():
+        command = ["taskset", "-c", str(OTHER_CORE), sys.executable, "-m", "tests.support.paced"]
+        command += [str(port), str(rate), str(seconds)]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        if told.returncode != 0:
+            raise Unavailable(f"at {rate:.0f} a second {name or 'upstream'}: {told.stderr[-200:]}")
+        found[name] = json.loads(told.stdout)
+    direct = found.pop("")
+    for name, row in found.items():
+        added = {f"{part}_added_ms": (row[part] - direct[part]) * 1e3 for part in ("p50", "p99")}
+        to_nginx = _ratio(added["p99_added_ms"], _added(found.get("nginx"), direct))
+        yield {"path": "half load", "proxy": name, "per_s": rate, **added, "to_nginx": to_nginx}
+
+
+def _added(row: Row | None, direct: Row) -> float | None:
+    return None if row is None else (row["p99"] - direct["p99"]) * 1e3
+
+
+def idle(running: list[Proxy]) -> Iterator[Row]:
+    """Memory with connections that wait for another request."""
+    for proxy in running:
+        with ExitStack() as stack:
+            for _ in range(IDLE):
+                client = stack.enter_context(socket.create_connection(_at(proxy), 5))
+                client.sendall(IDLE_REQUEST)
+                if not client.recv(4096).startswith(b"HTTP/1.1 200"):
+                    raise Unavailable(f"{proxy.name} does not serve {IDLE} connections")
+            yield {"path": "idle", "proxy": proxy.name, "rss_mb": proxy.server.rss_mb()}
+
+
+def _at(proxy: Proxy) -> tuple[str, int]:
+    return "127.0.0.1", proxy.server.port
+
+
+def compare(seconds: float, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="stagedoor-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
-        upstream = start_upstream(folder)
+        proxies.prepare(folder)
+        upstream = proxies.upstream(folder)
         stack.callback(upstream.stop)
         upstream.wait_ready()
-        servers, missing = _start_all(folder, upstream.port, stack)
-        for server in servers:
-            load(server, 1)
-        taken = [(s.name, measure(s, seconds)) for _ in range(rounds) for s in servers]
-        best = {
-            server.name: min((row for n, row in taken if n == server.name), key=_cost)
-            for server in servers
-        }
-        floor = best.get("nginx", {}).get("us")
-        for proxy, row in best.items():
-            ratio = row["us"] / floor if floor else None
-            yield {"proxy": proxy, **row, "to_nginx": ratio}
-        for proxy, reason in missing.items():
-            yield {"proxy": proxy, "missing": reason}
+        running, missing = _start_all(folder, upstream.port, stack)
+        yield from missing
+        for proxy in running:
+            drive(proxy, KEEP_ALIVE, 1)
+        rows = list(costs(running, KEEP_ALIVE, seconds, rounds))
+        yield from rows
+        real = [proxy for proxy in running if proxy.secure_port is not None]
+        for load in OTHERS:
+            yield from costs(real, load, seconds, max(1, rounds - 1))
+        rate = min(PACED_MAXIMUM, min(row["per_s"] for row in rows) / 2)
+        yield from latencies(real, upstream.port, rate, seconds + 1)
+        yield from idle(real)
 
 
-def _cost(row: dict[str, float]) -> float:
-    return row["us"]
-
-
-def _start_all(
-    folder: Path, upstream: int, stack: ExitStack
-) -> tuple[list[Server], dict[str, str]]:
-    servers: list[Server] = []
-    missing: dict[str, str] = {}
-    for name, start in STARTS.items():
+def _start_all(folder: Path, upstream: int, stack: ExitStack) -> tuple[list[Proxy], list[Row]]:
+    running: list[Proxy] = []
+    missing: list[Row] = []
+    for start in proxies.STARTS:
         try:
-            server = start(folder, upstream)
-            stack.callback(server.stop)
-            server.wait_ready()
-            servers.append(server)
+            proxy = start(folder, upstream)
+            stack.callback(proxy.server.stop)
+            proxy.server.wait_ready()
+            running.append(proxy)
         except Unavailable as reason:
-            missing[name] = str(reason)
-    return servers, missing
+            missing.append({"path": "", "proxy": start.__name__, "missing": str(reason)})
+    return running, missing
 
 
-def show(rows: list[dict[str, object]]) -> None:
-    print(f"{'proxy':<10}{'CPU us':>8}{'to nginx':>10}{'req/s':>9}{'RSS MB':>8}", file=sys.stderr)
-    for row in rows:
-        if "missing" in row:
-            print(f"{row['proxy']:<10} {row['missing']}", file=sys.stderr)
-            continue
-        ratio = f"{row['to_nginx']:.2f}" if row["to_nginx"] else "-"
-        told = f"{row['proxy']:<10}{row['us']:>8.1f}{ratio:>10}{row['per_s']:>9.0f}"
-        print(f"{told}{row['rss_mb']:>8.1f}", file=sys.stderr)
+def told(row: Row) -> str:
+    if "missing" in row:
+        return f"{'':<17}{row['proxy']:<15} {row['missing']}"
+    text = f"{row['path']:<17}{row['proxy']:<15}"
+    if "us" in row:
+        text += f"{row['us']:>9.1f} us{row['per_s']:>9.0f}/s"
+    elif "p99_added_ms" in row:
+        text += f"{row['p50_added_ms']:>8.2f} and{row['p99_added_ms']:>6.2f} ms more at p50 and p99"
+    if "rss_mb" in row:
+        text += f"{row['rss_mb']:>8.1f} MB"
+    return f"{text}{row['to_nginx']:>7.2f}x" if row.get("to_nginx") else text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=3, help="of each round of each proxy")
+    parser.add_argument("--seconds", type=int, default=2, help="of each round of each proxy")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    rows = list(compare(asked.seconds, asked.rounds))
-    show(rows)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    rows: list[Row] = []
+    for row in compare(asked.seconds, asked.rounds):
+        rows.append(row)
+        print(told(row), file=sys.stderr, flush=True)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": sys.version[:7]}
-    ours = next((row.get("to_nginx") for row in rows if row["proxy"] == "gateway"), None)
-    kept = isinstance(ours, float) and ours <= BAR
-    told = {"bench": "gateway", "machine": machine, "rows": rows, "bar": BAR, "kept": kept}
-    print(json.dumps(told))
+    ours = {row["path"]: row for row in rows if row["proxy"] == "gateway"}
+    kept = {
+        "keep_alive": (_value(ours, "keep-alive", "to_nginx") or BAR + 1) <= BAR,
+        "rss": _value(ours, "keep-alive", "rss_mb") <= RSS_BAR,
+        "idle": _value(ours, "idle", "rss_mb") <= IDLE_BAR,
+    }
+    bars = {"keep_alive": BAR, "rss_mb": RSS_BAR, "idle_mb": IDLE_BAR}
+    print(
+        json.dumps(
+            {"bench": "gateway", "machine": machine, "rows": rows, "bars": bars, "kept": kept}
+        )
+    )
+
+
+def _value(ours: dict[str, Row], path: str, name: str) -> float:
+    return float(ours[path][name] or 0) if path in ours else float("inf")
 
 
 if __name__ == "__main__":

