@@ -359,10 +359,10 @@ class EdgeConnection:
 
     def _end(self, *, clean: bool) -> None:
         """Closes; when the client may still be sending, reads on for a while, so that our answer is
-        not lost to a reset (RFC 9112 section 9.6). Under TLS the end of it can only be told by its
-        length: what came behind a close_notify of ours would reset the connection."""
+        not lost to a reset (RFC 9112 section 9.6). Under TLS `close` does so by itself: it waits
+        for the client's close_notify as long as we would linger."""
         self._waits.bodies.leave(self)
-        if clean:
+        if clean or not self.transport.can_write_eof():
             self.close()
             return
         self._state = LINGERING
@@ -370,8 +370,7 @@ class EdgeConnection:
         self._waits.lingering.enter(self, self._owner.clock.monotonic())
         self._set_reading()
         self.flush()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.transport.write_eof()
 
     def close_if_idle(self) -> None:
         if self._reader.phase == START and not (self._aside or self._state):
