@@ -178,7 +178,8 @@ class Attempting(Answering):
         if self._streamed or self.status or not (reason.proven or self._is_repeatable()):
             return None
         now = self._gateway.monotonic()
-        other = origin.another(now, (*self._tried, standing.instance.id))
+        tried = (*self._tried, standing.instance.id)
+        other = origin.another(now, tried, spare=reason.proven)
         if other is None and reason.same:
             other = standing
         if other is None:

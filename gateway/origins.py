@@ -107,10 +107,13 @@ class Origin:
             raise NoInstances(f"the cluster {self.name} has no instance", retry_after_s=1)
         return standing
 
-    def another(self, now: float, tried: Container[str]) -> Standing | None:
-        """One that was not tried yet; None when there is none."""
+    def another(self, now: float, tried: Container[str], *, spare: bool = False) -> Standing | None:
+        """One that was not tried yet; None when there is none. `spare`: also one that is ejected,
+        for what reached nobody so far."""
         found = self.balancer.choose(self._list(), now, self._random, tried)
-        return None if found is None or found.instance.id in tried else found
+        if found is not None and found.instance.id not in tried:
+            return found
+        return self.balancer.spare(tried) if spare else None
 
     # -- what attempts tell
 

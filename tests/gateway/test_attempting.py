@@ -372,3 +372,20 @@ async def test_a_dead_instance_among_others_is_never_noticed_and_soon_left_out(
         standings = worker.gateway.origins["up"].balancer.standings().values()
         assert [s.why for s in standings if s.ejected] == ["unreachable"]
         assert counted(worker, 'gateway_retry_total reason="connect" outcome="succeeded"') >= 5
+
+
+async def test_what_reached_nobody_may_go_to_an_instance_that_is_ejected(tmp_path: Path) -> None:
+    async with (
+        Scripted([Repeats([Reads(b"hello"), Sends(OK)])]) as left_out,
+        running(tmp_path, one_rule(left_out.port, unused_port())) as worker,
+    ):
+        origin = worker.gateway.origins["up"]
+        origin.choose(0.0)
+        (standing,) = (
+            s for s in origin.balancer.standings().values() if s.instance.port == left_out.port
+        )
+        now = worker.gateway.monotonic()
+        for _ in range(5):
+            origin.balancer.ended(standing, 0.01, False, now)
+        assert standing.ejected
+        assert await ask(worker, POST) == (200, b"ok")

@@ -389,3 +389,14 @@ def test_a_further_attempt_goes_where_the_last_one_did_not_fail():
         balancer.pick(instances, 0.0, chance.random, exclude={"i0", "i3"}).id for _ in range(50)
     }
     assert found == {"i1", "i2"}
+
+
+def test_the_spare_is_who_was_left_out_for_its_answers_not_who_is_not_there():
+    instances = cluster(4)
+    balancer = used(instances)
+    assert balancer.spare(()) is None
+    fail(balancer, instances[1], 5)
+    lose(balancer, instances[2], 5, 0.0)
+    spare = balancer.spare({"i0"})
+    assert spare is not None and spare.instance.id == "i1"
+    assert balancer.spare({"i1"}) is None
