@@ -95,7 +95,7 @@ class Balancer:
         return one if cost <= other_cost else other
 
     def spare(self, exclude: Container[str]) -> Standing | None:
-        """The least busy of those that are left out for how they answered, though somebody is there:
+        """The least busy of those left out for how they answered, though somebody is there:
         for an attempt that reached nobody and has nowhere else to go."""
         left = [s for s in self._all if s.ejected and not s.is_absent]
         return min(_not_tried(left, exclude), key=lambda s: s.in_flight, default=None)
