@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import string
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from chassis.clock import Clock
 from chassis.errors import BadRequest, StagedoorError
@@ -179,14 +180,13 @@ class Arrivals:
         first = (await steps.peek(1))[0]
         if first != _HANDSHAKE:
             door.counts.plain += 1
-            if chr(first).isalpha():
+            if chr(first) in string.ascii_letters:
                 raise BadRequest("this port speaks TLS: use https://", code="tls_required")
             return
         await steps.shake(
             lambda: door.connection(source),
             certificates.context,
-            door.limits.handshake_s,
-            door.limits.linger_s,
+            door.limits,
         )
 
     async def _refuse(self, steps: _Steps, failure: StagedoorError) -> None:
@@ -253,19 +253,21 @@ class _Steps:
         self,
         make: Callable[[], EdgeConnection],
         context: ssl.SSLContext,
-        handshake_s: float,
-        shutdown_s: float,
+        limits: Limits,
     ) -> None:
+        """At its end the connection waits for the client's close_notify as long as one lingers."""
         self.is_shaking = True
         raw, self._raw = self._raw, None
         assert raw is not None
-        await self._loop.connect_accepted_socket(
+        transport, _ = await self._loop.connect_accepted_socket(
             _protocol(make),
             raw,
             ssl=context,
-            ssl_handshake_timeout=handshake_s,
-            ssl_shutdown_timeout=shutdown_s,
+            ssl_handshake_timeout=limits.handshake_s,
+            ssl_shutdown_timeout=limits.linger_s,
         )
+        # else 256 KiB would wait, undeciphered
+        cast(Any, transport).set_read_buffer_limits(limits.window)
 
     async def _readable(self, raw: socket.socket) -> None:
         ready = self._loop.create_future()

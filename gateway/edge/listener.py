@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from chassis.clock import Clock, Timer
 from chassis.errors import StagedoorError
@@ -142,8 +142,6 @@ class Listener:
         if source is None:
             name = transport.get_extra_info("peername")
             source = name[0] if isinstance(name, tuple) else UNIX
-        if self.certificates is not None:  # else 256 KiB would wait, undeciphered
-            cast(Any, transport).set_read_buffer_limits(self.limits.window)
         certificate = _shown(transport) if self._asks else None
         return Peer(source, self.listen.trust, self._scheme, certificate)
 
