@@ -33,7 +33,17 @@ _ONE_WRITE: Final = 16 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 
 
+_LINE_ENDS: Final = b"\r\n"
+
+
 def _nothing() -> None: ...
+
+
+def _ends_in_empty_line(data: bytes) -> bool:
+    """In one, not in several; where `data` is too short to tell, it is not believed."""
+    if len(data) <= len(_HEAD_END):
+        return data in (b"\n", b"\r\n")
+    return data.endswith(_HEAD_END) and data[-5] not in _LINE_ENDS
 
 
 class Connection:
@@ -61,6 +71,7 @@ class Connection:
         "_heads",
         "_interim",
         "_keeps",
+        "_last",
         "_leftover",
         "_parser",
         "_paused",
@@ -115,6 +126,7 @@ class Connection:
         self._headers: Headers = []
         self._reason = b""
         self._coding: bytes | None = None
+        self._last = b""
         self._fed = 0
         self._headed = self._ended = self._interim = False
         self._doubtful = self._keeps = self._until_close = False
@@ -332,6 +344,7 @@ class Connection:
             self._doubtful = True
             return
         self._fed = 0
+        self._last = data
         if self._whole is None:
             self._receiver.on_data(data)
         else:
@@ -398,8 +411,9 @@ class Connection:
         if self._whole is not None and self._headers:
             self._tell_in_pieces()
         receiver, whole = self._receiver, self._whole
+        if self._keeps and (self._head_only or data[-1] in _LINE_ENDS):
+            self._doubtful = self._doubtful or not self._is_all_of_it(data)
         if self._head_only:
-            self._doubtful = self._doubtful or not data.endswith(_HEAD_END)
             self._parser = httptools.HttpResponseParser(self)
         self._settle()
         if whole is None:
@@ -407,6 +421,15 @@ class Connection:
         else:
             body, self._pieces = b"".join(self._pieces), []
             whole.on_whole(self._read_head(data, len(body)), body)
+
+    def _is_all_of_it(self, data: bytes) -> bool:
+        """Whether nothing is behind the answer that ends in `data`: line ends, which the parser
+        skips as if they were the next answer's, are bytes that nobody asked for too."""
+        last = self._last
+        if self._coding is not None or not last or self._head_only:
+            return _ends_in_empty_line(data)
+        before = data[: len(data) - len(last)]
+        return data.endswith(last) and (not before or _ends_in_empty_line(before))
 
     def _read_head(self, data: bytes, length: int) -> Head:
         """The head, remembered if `data` is all of the answer and nothing else."""

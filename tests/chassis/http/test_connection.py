@@ -42,6 +42,28 @@ def asked(method: bytes = b"GET", head: bytes = GET) -> tuple[Connection, FakeTr
     return connection, transport, recorder
 
 
+@pytest.mark.parametrize("behind", [b"\n", b"\r", b"\r\n", b"\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 204 No\r\n\r\n"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+    ],
+)
+def test_line_ends_behind_an_answer_are_bytes_that_nobody_asked_for(
+    method: bytes, answer: bytes, behind: bytes
+) -> None:
+    clean, _, recorder = asked(method)
+    clean.data_received(answer)
+    assert (clean.reusable, recorder.kinds[-1]) == (True, "end")
+    doubtful, _, recorder = asked(method)
+    doubtful.data_received(answer + behind)
+    assert (doubtful.reusable, recorder.kinds[-1]) == (False, "end")
+
+
 def test_the_whole_request_is_one_write() -> None:
     connection, transport = connected()
     assert connection.start(Recorder(), GET, method=b"GET", body=b"body") is True
