@@ -24,6 +24,7 @@ NAMES = (
     "play",
     "gateway",
     "edge",
+    "retries",
     "rules",
     "http_client",
     "resilience",
