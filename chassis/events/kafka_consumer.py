@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 SLICE_S = 0.1
 REVOKE_S = 60.0
-"""How long a revocation waits for its hook; then the partitions count as lost."""
+"""How long a revocation waits for its hook; then the member leaves the group, and all of its
+partitions count as lost. It joins again once the hook has returned."""
 
 _AGAIN_S = 0.05
 _NONE: frozenset[Partition] = frozenset()
@@ -172,10 +173,11 @@ class KafkaConsumer:
             self._poll = self._thread.call(lambda: member.poll(moves, limit, timeout_s))
             self._poll.add_done_callback(lambda _: self._bell.set())
         while not self._poll.done():
-            if self._asked is not None:
-                await self._revoke(*self._asked)
             self._bell.clear()
-            await self._bell.wait()
+            if self._asked is not None:
+                await self._revoke(self._poll, *self._asked)
+            else:
+                await self._bell.wait()
         poll, self._poll, self._asked = self._poll, None, None
         return poll.result()
 
@@ -218,8 +220,12 @@ class KafkaConsumer:
             raise
         self._granted -= gained
 
-    async def _revoke(self, question: Question, asked: Partitions) -> None:
+    async def _revoke(
+        self, poll: asyncio.Future[Polled], question: Question, asked: Partitions
+    ) -> None:
         await self._tell(self.on_revoked, asked & self._owned)
+        if poll.done():
+            return  # too late: it says that they are lost
         self._asked = None
         self._drop(asked)
         self._granted -= asked

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Fetched
@@ -56,9 +57,12 @@ class Member:
         self._wait_s = cluster.options.wait_s
         self._revoke = revoke
         self._stamp = f"{socket.gethostname()} {os.getpid()}"
-        self._driver = driver(cluster.consumer(group) | {"error_cb": complain})
+        settings = cluster.consumer(group) | {"error_cb": complain}
+        self._connect: Callable[[], Consumer] = partial(driver, settings)
+        self._driver = self._connect()
         self._subscribed = False
         self._closing = False
+        self._given_up = False
         self._granted: set[Partition] = set()
         self._started: set[Partition] = set()
         self._gone = False
@@ -76,6 +80,8 @@ class Member:
                 self._read_ready(limit)
         except KafkaException as fault:
             polled.faults.append(fault)
+        if self._given_up:
+            self._quit()
         return polled
 
     def commit(self, positions: Mapping[Partition, int]) -> None:
@@ -191,6 +197,7 @@ class Member:
         self._polled.rebalances += 1
         if going and not self._closing and not self._revoke(going):
             self._polled.lost |= going
+            self._given_up = True
         self._leave(going)
 
     def _on_lost(self, driver: Consumer, places: list[TopicPartition]) -> None:
@@ -205,6 +212,25 @@ class Member:
         self._polled.granted -= partitions
         with self._told():
             self._stop(partitions)
+
+    def _quit(self) -> None:
+        """Leaves the group with all that it has; the next poll joins it again.
+
+        Nobody may poll for long, as whoever should be answering a revocation still is not. The
+        driver would wait for a poll before it lets the group go on, and so would the heirs.
+        """
+        polled = self._polled
+        polled.lost |= self._granted
+        self._closing = True
+        with self._told():
+            self._driver.close()
+        self._driver = self._connect()
+        self._subscribed = self._closing = self._given_up = False
+        self._granted.clear()
+        self._started.clear()
+        polled.granted.clear()
+        polled.outside.clear()
+        polled.records.clear()
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -1,5 +1,5 @@
-"""What the log on Kafka does when something ends badly: a close that is cancelled, a producer that
-can do no more, a move that the driver refuses."""
+"""What the log on Kafka does when something ends badly: a hook that hangs, a close that is
+cancelled, a producer that can do no more, a move that the driver refuses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from chassis.errors import StoreUnavailable
+from chassis.errors import Fenced, StoreUnavailable
 from chassis.events import Message, Topic
 from chassis.events.kafka import KafkaLog
+from chassis.events.kafka_consumer import KafkaConsumer
 from chassis.events.kafka_held import Held
 from chassis.events.kafka_member import Member, Polled
 from chassis.events.kafka_producer import Chunk
@@ -34,8 +35,53 @@ async def log() -> AsyncIterator[KafkaLog]:
     await log.close()
 
 
-def opened(session_s: int) -> KafkaLog:
-    return KafkaLog.open(f"{real.url('kafka')}?prefix={uuid4().hex}.&session_s={session_s}")
+def opened(session_s: int, more: str = "") -> KafkaLog:
+    url = f"{real.url('kafka')}?prefix={uuid4().hex}.&session_s={session_s}{more}"
+    return KafkaLog.open(url)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+async def test_a_member_whose_hook_outlasts_its_time_is_out_until_the_hook_has_returned(
+    protocol: str,
+) -> None:
+    log = opened(session_s=6, more=f"&protocol={protocol}")
+    await log.ensure(PLAYS)
+    slow = KafkaConsumer(log, "g", ["plays"], revoke_s=0.3)
+    heir = log.consumer("g", ["plays"])
+    let_go, heard = asyncio.Event(), list[str]()
+
+    async def hangs(partitions: frozenset[Partition]) -> None:
+        heard.append("revoked")
+        await let_go.wait()
+        assert await slow.committed() == {("plays", 0): 0, ("plays", 1): 0}
+        with pytest.raises(Fenced):
+            await slow.commit(dict.fromkeys(partitions, 1))
+        slow.on_revoked = None
+
+    async def told(partitions: frozenset[Partition]) -> None:
+        heard.append(f"lost {len(partitions)}")
+
+    slow.on_lost = told
+    async with asyncio.timeout(PATIENCE_S):
+        while len(slow.assignment) < 2:
+            await slow.consume(1, 0.05)
+        slow.on_revoked = hangs
+        reading = [asyncio.create_task(consuming(one)) for one in (slow, heir)]
+        await eventually(lambda: len(heir.assignment) == 2, PATIENCE_S)
+        await heir.commit(dict.fromkeys(heir.assignment, 0))
+        assert heard == ["revoked"]
+        let_go.set()
+        await eventually(lambda: len(slow.assignment) == len(heir.assignment) == 1, PATIENCE_S)
+        assert heard == ["revoked", "lost 2"]
+    for task in reading:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    await log.close()
+
+
+async def consuming(consumer: KafkaConsumer) -> None:
+    while True:
+        await consumer.consume(1, 0.05)
 
 
 async def test_a_member_whose_close_was_cancelled_has_left_and_may_be_told_again() -> None:
