@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from chassis.errors import ConfigurationFault
-from chassis.urls import ENCODE, parts_of
+from chassis.urls import ENCODE, parts_of, places_of
 
 EXAMPLE = "kafka://127.0.0.1:9092"
 _WHAT = "the log URL"
@@ -128,9 +128,8 @@ def cluster_of(url: str) -> Cluster:
     parts = parts_of(url, ENCODE, f"for example {EXAMPLE}", what=_WHAT)
     login, _, brokers = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    faults = [
-        f"{broker!r}: write host:port" for broker in brokers.split(",") if not _is_address(broker)
-    ]
+    faults: list[str] = []
+    places_of(brokers, faults)
     if parts.path.strip("/") or parts.fragment:
         faults.append("nothing may stand between host:port and the question mark")
     if login and not (user and password):
@@ -151,8 +150,3 @@ def _options(query: str) -> tuple[Options, list[str]]:
     except (msgspec.ValidationError, ValueError) as fault:
         known = ", ".join(Options.__struct_fields__)
         return Options(), [f"the options: {fault}; there are {known}"]
-
-
-def _is_address(text: str) -> bool:
-    host, _, port = text.rpartition(":")
-    return bool(host) and port.isdigit() and 0 < int(port) < 1 << 16

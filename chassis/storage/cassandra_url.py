@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from chassis.errors import ConfigurationFault
-from chassis.urls import ENCODE, parts_of
+from chassis.urls import ENCODE, parts_of, places_of
 
 EXAMPLE = "cassandra://host:9042[,host:9042]/keyspace[?dc=datacenter1&replication=3]"
 _WHAT = "the tables URL"
@@ -45,7 +45,7 @@ def address_of(url: str) -> Address:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     keyspace = unquote(parts.path).strip("/")
     faults: list[str] = []
-    hosts = tuple(_host(text, faults) for text in netloc.split(","))
+    hosts = places_of(netloc, faults, _PORT)
     if not _KEYSPACE.match(keyspace):
         faults.append(f"the keyspace {keyspace!r} must be a short lower-case name")
     if not _DC.match(options.get("dc", "dc")):
@@ -67,16 +67,6 @@ def address_of(url: str) -> Address:
         unquote(user),
         unquote(password),
     )
-
-
-def _host(text: str, faults: list[str]) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    if not colon:
-        host, port = text, str(_PORT)
-    if not host.strip("[]") or not port.isdigit() or not 0 < int(port) < 65536:
-        faults.append(f"{text!r} is no host:port")
-        return "", 0
-    return host.strip("[]"), int(port)
 
 
 def _number(options: dict[str, str], name: str, faults: list[str]) -> float | None:

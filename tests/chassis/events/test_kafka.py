@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,8 +16,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from chassis.clock import SYSTEM
+from chassis.deadline import Deadline
 from chassis.errors import ConfigurationFault, Fenced, Missing, SchemaFault, StoreUnavailable
-from chassis.events import Message, Topic, open_log
+from chassis.events import Message, Spool, Topic, open_log
 from chassis.events.kafka import KafkaLog
 from chassis.events.kafka_epochs import decided
 from chassis.events.kafka_faults import translated
@@ -26,6 +28,7 @@ from chassis.events.kafka_topics import faults_of, settings_of
 from chassis.events.kafka_url import cluster_of
 from chassis.events.log import LogCounts, Partition
 from tests.support import real
+from tests.support.events import envelope
 
 PLAYS = Topic("plays", partitions=2)
 
@@ -73,7 +76,7 @@ def test_a_password_that_was_not_encoded_is_not_shown(url: str) -> None:
     ("url", "said"),
     [
         ("kafka://", "write host:port"),
-        ("kafka://a:9092,b", "'b': write host:port"),
+        ("kafka://a:9092,b", "address 2: write host:port"),
         ("kafka://a:99999", "write host:port"),
         ("kafka://a:1/plays", "nothing may stand between"),
         ("kafka://us@a:1", "user:password"),
@@ -151,6 +154,23 @@ async def test_a_topic_made_anew_has_a_higher_epoch(log: KafkaLog) -> None:
     assert await log.epoch("plays") > epoch
     assert await log.ends("plays") == {0: 0, 1: 0, 2: 0}
     assert await log.produce([Message("plays", b"k", b"v")])
+
+
+async def test_a_spool_makes_its_topic_anew(log: KafkaLog, tmp_path: Path) -> None:
+    said: list[str] = []
+    spool = Spool(tmp_path, log, topics=[PLAYS], say=lambda event, **told: said.append(event))
+    await log.produce([Message("plays", b"k", b"v")])
+    admin = AdminClient(log.cluster.admin())
+    name = log.cluster.options.prefix + "plays"
+    admin.delete_topics([name])[name].result()
+    delivering = asyncio.create_task(spool.run())
+    await spool.append("plays", [envelope(1)])
+    assert await spool.drain(Deadline.after(SYSTEM, 30)), spool.fault
+    assert said[-1] in ("topics_made_again", "log_takes_again"), said
+    assert sum((await log.ends("plays")).values()) == 1
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+    await spool.close()
 
 
 async def is_there(log: KafkaLog) -> bool:
