@@ -41,6 +41,9 @@ test: $(VENV)/.dev compiled  ## run the whole test suite (FAST=1: only the fast 
 	@BIN=$(BIN) FAST=$(FAST) tests/servers.sh
 	@$(if $(FAST),STAGEDOOR_TEST_FAST=1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not system and not slow") $(TESTS)
 
+fuzz: $(VENV)/.dev  ## fuzz what reads requests and answers (FOR=600 seconds; 60 without)
+	@$(BIN)/python -m tests.gateway.edge.fuzz $(or $(FOR),60)
+
 check: $(VENV)/.dev  ## format, lint, types, floors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ guided by what the mutants reach. What breaks a promise is printed, to be kept i
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import itertools
 import random
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chassis.errors import StagedoorError
+from chassis.http import connection, framing
+from gateway.edge import boundary, fields, reader, request, request_line
 from gateway.edge.limits import Limits
 from gateway.edge.reader import READ, Reader
 from tests.support import strict_http
@@ -32,27 +35,27 @@ def seeds() -> dict[str, bytes]:
 
 def read(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[object, ...]:
     """What the edge makes of the first request in `data` when it comes in these pieces."""
-    reader = Reader(Limits(head=4_096, target=1_000))
+    reading = Reader(Limits(head=4_096, target=1_000))
     waiting, heard = b"", b""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         waiting += data[start:end]
-        if not waiting or reader.phase == READ:
+        if not waiting or reading.phase == READ:
             continue
         try:
-            waiting = reader.read(waiting)
+            waiting = reading.read(waiting)
         except StagedoorError as failure:
             return "refused", failure.status
-        heard += reader.take()
-    if reader.phase < READ:
+        heard += reading.take()
+    if reading.phase < READ:
         return ("incomplete",)
     return (
         "read",
-        reader.method,
-        reader.target,
-        reader.is_11,
+        reading.method,
+        reading.target,
+        reading.is_11,
         heard,
-        tuple(reader.trailers),
+        tuple(reading.trailers),
         waiting,
     )
 
@@ -81,18 +84,18 @@ def check_request(data: bytes, cuts: tuple[int, ...]) -> None:
 def answer(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[object, ...]:
     """What an upstream connection makes of an answer that comes in these pieces, and whether it
     would carry another request."""
-    connection, _ = connected()
+    asked, _ = connected()
     heard = Recorder()
-    connection.start(heard, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", method=b"GET")
+    asked.start(heard, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", method=b"GET")
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         if end > start and not heard.over.is_set():
-            connection.data_received(data[start:end])
+            asked.data_received(data[start:end])
     if not heard.over.is_set():
         return ("incomplete",)
     if heard.failure is not None:
         return ("failed",)
-    return "answered", heard.status, heard.body, tuple(heard.trailers), connection.reusable
+    return "answered", heard.status, heard.body, tuple(heard.trailers), asked.reusable
 
 
 def check_answer(data: bytes, cuts: tuple[int, ...]) -> None:
@@ -151,7 +154,11 @@ def main(arguments: list[str]) -> None:
         return
     import atheris
 
-    atheris.instrument_all()
+    for owner in (boundary, connection, fields, framing, reader, request, request_line):
+        for part in (owner, *filter(inspect.isclass, vars(owner).values())):
+            for function in filter(inspect.isfunction, list(vars(part).values())):
+                if function.__module__ == owner.__name__:
+                    atheris.instrument_func(function)
     with tempfile.TemporaryDirectory() as folder:
         for name, data in seeds().items():
             kind = bytes((name.startswith("answer"), 40, 3))

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.edge.limits import Limits
 from tests.support.gateway_process import GatewayProcess, gateway_process
-from tests.support.gateways import GET, Raw, one_rule, running, status_of
-from tests.support.scripted import Reads, Repeats, Scripted, Sends, answers, eventually
+from tests.support.gateways import GET, Raw, fields_of, one_rule, running, status_of
+from tests.support.scripted import OK, Reads, Repeats, Scripted, Sends, answers, eventually
 
 SHORT = Limits(head_s=1.5, body_window_s=1.5, stall_s=1.5, linger_s=0.2)
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
@@ -52,6 +52,40 @@ async def until(gateway: GatewayProcess, holds: Callable[[dict[str, int]], bool]
             }
             if holds(told):
                 return
+
+
+class Drain:
+    """An instance that reads any body, and sends a large one to whoever asks for /slow."""
+
+    def __init__(self, head: bytes, total: int) -> None:
+        self._head = head
+        self._total = total
+        self.port = 0
+
+    async def __aenter__(self) -> "Drain":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                left = int(fields_of(head).get(b"content-length", b"0"))
+                while left:
+                    left -= len(await reader.read(min(left, 1 << 20)))
+                if not head.startswith(b"GET /slow"):
+                    writer.write(OK)
+                    continue
+                writer.write(self._head)
+                for _ in range(self._total >> 20):
+                    writer.write(bytes(1 << 20))
+                    await writer.drain()
+        writer.close()
 
 
 def send_all(crowded: list[socket.socket], data: bytes) -> None:
@@ -147,3 +181,34 @@ async def test_thousands_of_idle_connections_cost_little_and_others_are_served(
         record_property("measured", f"{many} idle connections: {grown / many / 1024:.1f} KiB each")
         assert grown < 100 << 20
         assert await gateway.metric("gateway_limits_total", limit="connections") == 0
+
+
+async def test_a_large_upload_and_a_slow_download_leave_the_memory_as_it_was(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    total = 256 << 20
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total
+    async with (
+        Drain(head, total) as instance,
+        gateway_process(tmp_path, one_rule(instance.port)) as gateway,
+        Raw(gateway.port) as client,
+    ):
+        client.writer.transport.set_write_buffer_limits(1 << 20)
+        await serves(gateway.port)
+        before = most = gateway.resident()
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % total)
+        for _ in range(total >> 20):
+            client.send(bytes(1 << 20))
+            await client.writer.drain()
+            most = max(most, gateway.resident())
+        async with asyncio.timeout(30):
+            assert status_of(await client.reader.readuntil(b"\r\n\r\n")) == 200
+        up = most - before
+        client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await client.head()
+        for left in range(total, 0, -(1 << 20)):
+            await client.reader.readexactly(min(left, 1 << 20))
+            most = max(most, gateway.resident())
+        told = f"{up >> 10} KiB more for an upload, {(most - before) >> 10} KiB with a download"
+        record_property("measured", f"256 MiB each way: {told}")
+        assert most - before < 10 << 20
