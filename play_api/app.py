@@ -31,8 +31,10 @@ async def build(
     check(plan)
     clock, settings, telemetry = chassis.clock, chassis.settings, chassis.telemetry
     log = log or open_log(settings.log_url)
-    await log.ensure(*(Topic(name) for name in TOPICS))
-    spool = Spool(settings.root / "spool" / telemetry.instance, log, clock)
+    topics = [Topic(name) for name in TOPICS]
+    await log.ensure(*topics)
+    folder = settings.root / "spool" / telemetry.instance
+    spool = Spool(folder, log, clock, topics=topics, say=telemetry.log.say)
     tell_of_spool(telemetry.metrics, spool)
     asks = asks or {
         step.name: chassis.peer(step.call, timeout_s=step.timeout_s, bulkhead=256) for step in plan

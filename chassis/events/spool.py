@@ -7,8 +7,10 @@ delivering and noting it repeats some, with the same event id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,7 +22,7 @@ from chassis.disk.files import FolderLock, make_folder
 from chassis.errors import Faulty, Shed, StagedoorError, StoreUnavailable
 from chassis.events.batches import check_size
 from chassis.events.framing import FRAME_LIMIT, pack_message, unframe, unpack_message
-from chassis.events.log import Log, Message
+from chassis.events.log import Log, Message, Topic
 from chassis.events.segments import Segments
 
 CAPACITY_BYTES = 256 << 20
@@ -34,6 +36,14 @@ _BACKOFF_S = 0.05
 _BACKOFF_LIMIT_S = 2.0
 _HEADERS = (("content-type", CONTENT_TYPE.encode()),)
 _encode = msgspec.json.Encoder().encode
+_PASSING = re.compile(r"\(.*\)|[0-9]+")
+"""What differs between two tellings of one fault: counts, times, and a driver's last complaint."""
+
+Say = Callable[..., Any]
+
+
+def _nobody(event: str, **fields: Any) -> None:
+    pass
 
 
 class Spool:
@@ -42,7 +52,8 @@ class Spool:
     Counts of events, for metrics: `offered` were given to us; of these `spooled` became durable,
     `acked` were also answered for, `dropped` were refused or failed to be written. `delivered`
     went to the log, and `waiting` are durable and still to go, including those found on opening.
-    `fault` is why the log does not take them now, or None.
+    `fault` is why the log does not take them now, or None; `say` hears of it whenever it changes.
+    After a fault it makes sure of `topics` again, as somebody may have deleted them.
     """
 
     def __init__(
@@ -51,12 +62,17 @@ class Spool:
         log: Log,
         clock: Clock = SYSTEM,
         capacity_bytes: int = CAPACITY_BYTES,
+        *,
+        topics: Sequence[Topic] = (),
+        say: Say = _nobody,
     ) -> None:
         make_folder(directory)
         self._lock = FolderLock(directory, what="the event spool")
         self._log = log
         self._clock = clock
         self._capacity = capacity_bytes
+        self._topics = topics
+        self._say = say
         try:
             self._segments = Segments(directory, min(_SEGMENT_BYTES, max(1, capacity_bytes // 8)))
         except StagedoorError:
@@ -75,6 +91,7 @@ class Spool:
         self.offered = self.acked = self.spooled = self.dropped = self.delivered = 0
         self.waiting = self._segments.waiting
         self.fault: StagedoorError | None = None
+        self._told = ""
 
     def __repr__(self) -> str:
         return f"Spool({self._segments.folder}: {self.waiting} waiting, {self.used_bytes} bytes)"
@@ -205,11 +222,11 @@ class Spool:
             try:
                 moved = await self._deliver()
             except StagedoorError as fault:
-                self.fault = fault
+                self._note(fault)
                 await self._clock.sleep(backoff * (0.5 + self._clock.random()))
                 backoff = min(_BACKOFF_LIMIT_S, backoff * 2)
                 continue
-            self.fault = None
+            self._note(None)
             if not moved:
                 await self._changed.wait()
                 await self._clock.sleep(_LINGER_S)
@@ -220,12 +237,26 @@ class Spool:
         messages, size = self._next_batch()
         if not messages:
             return 0
+        if self.fault is not None and self._topics:
+            await self._log.ensure(*self._topics)
         await self._log.produce(messages)
         self._segments.advance(size)
         self.waiting -= len(messages)
         self.delivered += len(messages)
         self._progress.set()
         return len(messages)
+
+    def _note(self, fault: StagedoorError | None) -> None:
+        """Tells why the log takes nothing when that is another reason, and when it takes some."""
+        self.fault = fault
+        gist = f"{fault.code} {_PASSING.sub('', str(fault))}" if fault else ""
+        if gist == self._told:
+            return
+        self._told = gist
+        if fault:
+            self._say("log_refuses", why=str(fault), waiting=self.waiting)
+        else:
+            self._say("log_takes_again", waiting=self.waiting)
 
     def _next_batch(self) -> tuple[list[Message], int]:
         for size in (_CHUNK_BYTES, FRAME_LIMIT):

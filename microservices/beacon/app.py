@@ -16,8 +16,10 @@ async def build(
 ) -> Service:
     settings, clock, telemetry = chassis.settings, chassis.clock, chassis.telemetry
     log = log or open_log(settings.log_url, clock)
-    await log.ensure(Topic(PLAYBACK_BEACON))
-    spool = Spool(settings.root / "spool" / telemetry.instance, log, clock, capacity_bytes)
+    topic = Topic(PLAYBACK_BEACON)
+    await log.ensure(topic)
+    folder = settings.root / "spool" / telemetry.instance
+    spool = Spool(folder, log, clock, capacity_bytes, topics=[topic], say=telemetry.log.say)
     tell_of_spool(telemetry.metrics, spool)
     store = BeaconStore(spool, clock, f"/beacon/{telemetry.instance}")
     api = chassis.api()

@@ -19,8 +19,10 @@ async def build(
     views = views or open_tables(settings.views_url)
     await views.prepare(ContinueWatching)
     log = log or open_log(settings.log_url, clock)
-    await log.ensure(Topic(PLAYBACK_BEACON))
-    spool = Spool(settings.root / "spool" / telemetry.instance, log, clock)
+    topic = Topic(PLAYBACK_BEACON)
+    await log.ensure(topic)
+    folder = settings.root / "spool" / telemetry.instance
+    spool = Spool(folder, log, clock, topics=[topic], say=telemetry.log.say)
     tell_of_spool(telemetry.metrics, spool)
     api = chassis.api()
     BookmarkApi(BookmarkStore(views, spool), clock, f"/bookmarks/{telemetry.instance}").mount(api)

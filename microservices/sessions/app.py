@@ -35,9 +35,11 @@ async def build(
 async def _open_spool(chassis: Chassis, service: Service) -> Spool:
     settings = chassis.settings
     log = open_log(settings.log_url, chassis.clock)
-    await log.ensure(Topic(SESSION_LEASE))
-    spool = Spool(settings.root / "spool" / chassis.telemetry.instance, log, chassis.clock)
-    tell_of_spool(chassis.telemetry.metrics, spool)
+    topic = Topic(SESSION_LEASE)
+    await log.ensure(topic)
+    telemetry, folder = chassis.telemetry, settings.root / "spool" / chassis.telemetry.instance
+    spool = Spool(folder, log, chassis.clock, topics=[topic], say=telemetry.log.say)
+    tell_of_spool(telemetry.metrics, spool)
     service.background = (spool.run,)
     service.closing = (log.close, spool.close)
     return spool

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from chassis.contracts.events import Envelope
-from chassis.errors import StoreUnavailable
+from chassis.errors import Missing, StoreUnavailable
 from chassis.events import Consumer, Message, Topic
 from chassis.events.log import LogCounts
 
@@ -28,10 +28,13 @@ def seq_of(message: Message) -> int:
 
 
 class ScriptedLog:
-    """Remembers what is produced; fails as long as `down`."""
+    """Remembers what is produced; fails as long as `down`, because of `why`, and for want of
+    topics that are `gone`."""
 
     def __init__(self) -> None:
         self.down = False
+        self.why = "the log is away"
+        self.gone: set[str] = set()
         self.counts = LogCounts()
         self.messages: list[Message] = []
         self.refused = 0
@@ -39,11 +42,14 @@ class ScriptedLog:
     async def produce(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         if self.down:
             self.refused += 1
-            raise StoreUnavailable("the log is away")
+            raise StoreUnavailable(self.why)
+        if lost := self.gone & {one.topic for one in messages}:
+            raise Missing(f"there is no topic {lost}")
         self.messages += messages
         return [(0, n) for n in range(len(messages))]
 
-    async def ensure(self, *topics: Topic) -> None: ...
+    async def ensure(self, *topics: Topic) -> None:
+        self.gone -= {topic.name for topic in topics}
 
     def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
         raise NotImplementedError

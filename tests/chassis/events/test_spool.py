@@ -11,7 +11,7 @@ import pytest
 from chassis.clock import SYSTEM, ManualClock
 from chassis.deadline import Deadline
 from chassis.errors import ConfigurationFault, Faulty, Shed, StoreUnavailable, Unprocessable
-from chassis.events import Spool
+from chassis.events import Spool, Topic
 from chassis.events.framing import frame
 from tests.support.disks import file_size_limit, small_disk
 from tests.support.events import ScriptedLog, envelope, seq_of
@@ -276,6 +276,64 @@ async def test_while_the_log_is_down_events_wait_and_tries_grow_rarer(
         await until(lambda: not spool.waiting)
     assert [seq_of(message) for message in log.messages] == [0, 1, 2]
     assert spool.fault is None
+    await spool.close()
+
+
+async def test_why_the_log_takes_nothing_is_said_when_it_is_another_reason_and_when_it_is_over(
+    tmp_path: Path, log: ScriptedLog
+) -> None:
+    clock, said = ManualClock(), list[tuple[str, object]]()
+    log.down, log.why = True, "no broker (after 3 ms in state CONNECT, 7 more)"
+    spool = Spool(
+        tmp_path, log, clock, say=lambda event, **told: said.append((event, told.get("why")))
+    )
+    async with running(spool):
+        await fill(spool, 1)
+        await until(lambda: spool.waiting)
+        await clock.advance(0.05)
+        await until(lambda: said)
+        log.why = "no broker (after 9 ms in state CONNECT)"
+        await clock.advance(30)
+        log.why = "the disk is full"
+        await clock.advance(30)
+        log.down = False
+        await clock.advance(30)
+        await until(lambda: len(said) == 3)
+        await fill(spool, 1, first=1)
+        await clock.advance(30)
+        await until(lambda: spool.delivered == 2)
+    assert said == [
+        ("log_refuses", "no broker (after 3 ms in state CONNECT, 7 more)"),
+        ("log_refuses", "the disk is full"),
+        ("log_takes_again", None),
+    ]
+    await spool.close()
+
+
+async def test_a_topic_that_is_gone_is_told_of_and_made_again(
+    tmp_path: Path, log: ScriptedLog
+) -> None:
+    said: list[str] = []
+    log.gone = {"t"}
+    spool = Spool(tmp_path, log, topics=[Topic("t")], say=lambda event, **told: said.append(event))
+    async with running(spool):
+        await fill(spool, 2)
+        assert await drained(spool)
+    assert [seq_of(message) for message in log.messages] == [0, 1]
+    assert said == ["log_refuses", "log_takes_again"] and spool.fault is None
+    await spool.close()
+
+
+async def test_a_topic_that_is_not_ours_to_make_is_told_of(
+    tmp_path: Path, log: ScriptedLog
+) -> None:
+    said: list[str] = []
+    log.gone = {"t"}
+    spool = Spool(tmp_path, log, say=lambda event, **told: said.append(f"{event}: {told['why']}"))
+    async with running(spool):
+        await fill(spool, 1)
+        await until(lambda: said)
+    assert said == ["log_refuses: there is no topic {'t'}"]
     await spool.close()
 
 
