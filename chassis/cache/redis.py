@@ -157,6 +157,11 @@ class RedisCache:
                 [f"{self._place} refuses the password or what its user may do: {_EXAMPLE}"],
                 what=_WHAT,
             )
+        if "DB index" in text or "SELECT is not allowed" in text:
+            return ConfigurationFault(
+                [f"{self._place} has no database {self._place.db}: {text}: most have 0 to 15"],
+                what=_WHAT,
+            )
         if "CERTIFICATE_VERIFY_FAILED" in text or isinstance(fault.__cause__, FileNotFoundError):
             return ConfigurationFault(
                 [

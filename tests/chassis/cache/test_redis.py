@@ -121,6 +121,15 @@ async def test_a_wrong_password_is_told_and_not_shown(own: real.RealServer) -> N
     await right.close()
 
 
+async def test_a_database_that_the_server_does_not_have_is_told(own: real.RealServer) -> None:
+    where = own.url.rpartition("/")[0]
+    cache = open_cache(f"{where}/99?timeout_s=1")
+    for call in (cache.get("k"), cache.lease("q", QUOTA, 1)):
+        with pytest.raises(ConfigurationFault, match="has no database 99"):
+            await call
+    await cache.close()
+
+
 def require(port: int, password: str) -> str:
     """Makes the server ask for a password."""
     with socket.create_connection(("127.0.0.1", port)) as link:
