@@ -55,14 +55,15 @@ class Answering(Context):
             form = head.form = response.plain(head)
         plain = form and self.is_11 and self.fields.keep_alive
         ready = self.ready
-        edited = ready is None or ready.edits_answer or self.attempts > 1
+        edited = ready is None or ready.edits_answer
+        if status >= 400:
+            self.outcome = outcome_of(status)
+            edited = edited or self.attempts > 1
         if not plain or edited or not self._downstream.may_keep(now):
             self._in_pieces(head, body)
             return
         self._keep = True
         self.status = status
-        if status >= 400:
-            self.outcome = outcome_of(status)
         self.bytes_out = len(body)
         self._downstream.write_soon(form + body)
         self._end(now)

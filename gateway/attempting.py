@@ -178,7 +178,7 @@ class Attempting(Answering):
         if self._streamed or self.status or not (reason.proven or self._is_repeatable()):
             return None
         now = self._gateway.monotonic()
-        tried = (*self._tried, standing.instance.id)
+        tried = self._now_tried(standing)
         other = origin.another(now, tried, spare=reason.proven)
         if other is None and reason.same:
             other = standing
@@ -193,6 +193,11 @@ class Attempting(Answering):
         self._gateway.observer.retried(origin, reason.name, refused)
         return None
 
+    def _now_tried(self, standing: Standing) -> tuple[str, ...]:
+        """The ids of all instances that had an attempt."""
+        name = standing.instance.id
+        return (name,) if self.attempts == 1 else (*self._tried, name)
+
     def _is_repeatable(self) -> bool:
         return is_repeatable(self.method, self.fields.pairs)
 
@@ -206,12 +211,12 @@ class Attempting(Answering):
         now = self._gateway.monotonic()
         if self.attempts == 1:
             self._first_head = self._head
+        self._tried = self._now_tried(standing)
         self._head = upstream.again(
             self._first_head, self.ready, self._left_s(now), self.attempts + 1
         )
         self._reason = reason.name
         self._headed_at = 0.0
-        self._tried = (*self._tried, standing.instance.id)
         self._attempt(self._origin, other, now, fresh=other is standing)
         if self.ready.is_timed:
             self._time(self.ready)

@@ -75,7 +75,6 @@ class Exchange(Racing):
         self._joined = None
         self._parked = None
         self._streamed = False
-        self._tried = ()
 
     # -- the request, from the client's connection
 

@@ -107,7 +107,7 @@ class Racing(Attempting):
         elif not origin.budget.withdraw(origin.calls(), now):
             refused = "budget"
         else:
-            watch.hedge = Hedge(self, other, now)
+            watch.hedge = Hedge(self, other, self._now_tried(standing), now)
             watch.hedge.begin(upstream.again(self._head, ready, self._left_s(now), 2))
             return
         self._gateway.observer.hedged(origin, refused)
@@ -150,14 +150,18 @@ class Hedge:
         "_sent_at",
         "_standing",
         "_task",
+        "_tried",
     )
 
-    def __init__(self, exchange: Racing, standing: Standing, now: float) -> None:
+    def __init__(
+        self, exchange: Racing, standing: Standing, tried: tuple[str, ...], now: float
+    ) -> None:
         self._exchange = exchange
         self._standing = standing
         self._origin = exchange._origin
         self._pool = self._origin.pool(standing.instance)
         self._sent_at = now
+        self._tried = tried
         self._is_racing = True
         self._head = b""
         self._connection: Connection | None = None
@@ -200,7 +204,7 @@ class Hedge:
         """It is the exchange's attempt from here on."""
         exchange = self._exchange
         self._is_racing = False
-        exchange._tried = (*exchange._tried, self._standing.instance.id)
+        exchange._tried = self._tried
         exchange.attempts += 1
         exchange._reason = HEDGE
         exchange._first_head = exchange._head

@@ -16,6 +16,7 @@ from tests.support.gateways import GET, Raw, one_rule, running, status_of
 from tests.support.scripted import (
     OK,
     Holds,
+    Link,
     Reads,
     Repeats,
     Resets,
@@ -233,3 +234,54 @@ async def test_a_rule_without_hedges_arms_no_timer(tmp_path: Path) -> None:
         await eventually(lambda: bool(one.received))
         clock.tick(1)
         assert not two.connections
+
+
+class InTurn(Step):
+    """Whichever instance is asked first plays the first script, and so on."""
+
+    def __init__(self, *scripts: Sequence[Step]) -> None:
+        self.scripts = list(scripts)
+
+    async def play(self, link: Link) -> None:
+        await link.until(lambda: bool(link.received))
+        for step in self.scripts.pop(0):
+            await step.play(link)
+
+
+async def test_after_a_hedge_that_took_over_a_retry_goes_to_a_third_instance(
+    tmp_path: Path,
+) -> None:
+    fails, ends = asyncio.Event(), asyncio.Event()
+    turns: list[Step] = [
+        InTurn(
+            [Reads(), Holds(fails), Resets()],
+            [Reads(), Holds(ends), Resets()],
+            [Reads(), Sends(OK)],
+        )
+    ]
+    clock = ManualClock()
+    async with (
+        Scripted(turns) as one,
+        Scripted(turns) as two,
+        Scripted(turns) as three,
+        running(
+            tmp_path,
+            one_rule(one.port, two.port, three.port, hedge="{}", retry="{attempts: 3}"),
+            clock=clock,
+        ) as worker,
+        Raw(worker.port) as client,
+    ):
+        told = Race(worker, clock, one, two, client)
+
+        def asked() -> int:
+            return sum(peer.received.count(b"GET") for peer in (one, two, three))
+
+        client.send(GET)
+        await eventually(lambda: asked() == 1)
+        clock.tick(USUAL_S * 1.1)
+        await eventually(lambda: asked() == 2)
+        fails.set()
+        await eventually(lambda: told.hedged("won") == 1)
+        ends.set()
+        assert (await client.answer())[1] == b"ok"
+        assert [peer.received.count(b"GET") for peer in (one, two, three)] == [1, 1, 1]
