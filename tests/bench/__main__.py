@@ -36,6 +36,8 @@ NAMES = (
     "objects",
     "cache",
 )
+ON_DEMAND = ("restart", "soak")
+"""Minutes long: only when they are named."""
 HEAD = """\
 # Measured
 
@@ -82,7 +84,7 @@ def machine() -> str:
 def page(folder: Path = RESULTS) -> str:
     """results.md from every kept value."""
     parts = [HEAD]
-    for name in NAMES:
+    for name in (*NAMES, *ON_DEMAND):
         file = folder / f"{name}.json"
         if file.exists():
             kept = json.loads(file.read_text(encoding="utf-8"))
@@ -132,9 +134,10 @@ def _shown(value: Any) -> str:
 
 def main() -> None:
     asked = sys.argv[1:] or list(NAMES)
-    unknown = set(asked) - set(NAMES)
+    known = (*NAMES, *ON_DEMAND)
+    unknown = set(asked) - set(known)
     if unknown:
-        raise SystemExit(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        raise SystemExit(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     failed = [name for name in asked if not measured(name)]
     (RESULTS / "results.md").write_text(page(), encoding="utf-8")
     print(f"wrote {RESULTS.relative_to(ROOT)}/results.md", file=sys.stderr)

@@ -188,12 +188,12 @@ async def alone(folder: Path, upstream: int) -> AsyncIterator[Alone]:
         cwd=ROOT,
     )
     try:
-        await eventually(lambda: "serving" in "".join(map(_read, log.glob("*.jsonl"))), 20)
+        await eventually(lambda: "serving" in "".join(map(_read, log.glob("*.jsonl"))), 60)
         (line,) = (one for one in _read(next(log.glob("*.jsonl"))).splitlines() if "serving" in one)
         yield Alone(process, int(line.partition('"ports":[')[2].partition("]")[0]))
     finally:
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await process.wait()
 
 
@@ -233,7 +233,7 @@ class Bulk:
         await asyncio.gather(*self._tasks)
 
 
-LONG = 128 * MIB
+LONG = 64 * MIB
 READERS = 10
 
 
@@ -249,13 +249,13 @@ async def test_long_bodies_and_slow_readers_hardly_move_its_memory(tmp_path: Pat
             alone(tmp_path, server.sockets[0].getsockname()[1])
         )
         before = gateway.rss()
-        async with asyncio.timeout(20), Raw(gateway.port) as client:
+        async with asyncio.timeout(60), Raw(gateway.port) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % LONG)
             for _ in range(LONG // MIB):
                 client.send(b"x" * MIB)
                 await client.writer.drain()
             assert (await client.answer())[1] == b"ok"
-        async with asyncio.timeout(20), Raw(gateway.port) as client:
+        async with asyncio.timeout(60), Raw(gateway.port) as client:
             client.send(GET)
             await client.head()
             left = LONG
