@@ -14,7 +14,7 @@ from gateway.edge.certificates import Certificates
 from gateway.edge.listen import Listen
 from gateway.edge.listener import Listener
 from gateway.edge.ports import Exchanges
-from gateway.edge.waits import Met
+from gateway.edge.waits import MET
 
 LOOK_S = 0.5
 """How often the certificates' files are looked at; a change serves at the second look after it."""
@@ -146,7 +146,7 @@ class Listeners:
 
     def _read_limits(self) -> Iterable[tuple[Labels, float]]:
         for one in self:
-            for limit in Met.__slots__:
+            for limit in MET:
                 yield (one.listen.name, limit), getattr(one.waits.met, limit)
             yield (one.listen.name, "connections"), one.counts.full
             yield (one.listen.name, "descriptors"), one.counts.descriptors

@@ -29,20 +29,12 @@ class Waiting(Hashable, Protocol):
 C = TypeVar("C", bound=Waiting)
 
 
+MET = ("age", "body", "body_rate", "head", "head_time", "idle", "requests", "target", "unread")
+"""What `Met` counts: a compiled class could not tell its slots."""
+
+
 class Met:
     """How often each limit ended a request or a connection, as plain numbers."""
-
-    __slots__ = (
-        "age",
-        "body",
-        "body_rate",
-        "head",
-        "head_time",
-        "idle",
-        "requests",
-        "target",
-        "unread",
-    )
 
     def __init__(self) -> None:
         self.target = self.head = self.head_time = 0
