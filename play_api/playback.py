@@ -34,6 +34,9 @@ Ask = Callable[[Any, Context], Awaitable[Any]]
 Told = Callable[[str, str], None]
 
 OVERLOADED = 429
+USABLE = 0.9
+"""Of the time that the caller leaves: the answer, which may name a step, must be there before the
+caller gives up."""
 GIVE_BACK_TRIES = 5
 GIVE_BACK_PAUSE_S = 0.5
 
@@ -69,9 +72,11 @@ class Playback:
         """The answer.
 
         Raises what forbids the Play (`RequestFailure`), or `DependencyFailed` naming the critical
-        step, or `DeadlineExceeded`. Whichever it is, no lease stays behind, heard of or not.
+        step, or `DeadlineExceeded` naming the one that it passed in. Whichever it is, no lease
+        stays behind, heard of or not.
         """
-        context = Context(context.deadline.at_most(BUDGET_S), context.trace, context.passport_bytes)
+        usable_s = min(BUDGET_S, USABLE * context.deadline.remaining())
+        context = Context(context.deadline.at_most(usable_s), context.trace, context.passport_bytes)
         answered = False
         try:
             await self._course.run(lambda step: self._step(step, play, context))
@@ -185,5 +190,5 @@ def _refused(step: Step, failure: PeerRefusal) -> StagedoorError:
 
 def _ended(step: Step, failure: StagedoorError) -> StagedoorError:
     if isinstance(failure, DeadlineExceeded):
-        return failure
+        return DeadlineExceeded(failure.detail, members={"step": step.name})
     return DependencyFailed(step.name, failure, retry_after_s=failure.retry_after_s or 1.0)

@@ -18,6 +18,7 @@ from chassis.contracts.titles import RightsDecision
 from chassis.contracts.viewing import Bookmark
 from chassis.errors import (
     BreakerOpen,
+    DeadlineExceeded,
     NoInstances,
     OriginGarbled,
     OriginTimeout,
@@ -464,6 +465,24 @@ async def test_a_deadline_that_passed_is_a_504_and_asks_nobody(
     response = await play_api.rest("POST", "/v1/play", body(), headers=headers)
     assert problem(response) == (504, "deadline")
     assert script.asked == []
+
+
+@pytest.mark.parametrize("step", ["membership", "catalog", "rights", "manifest"])
+async def test_a_deadline_that_passes_in_a_step_names_it(
+    play_api: InProcess, script: Script, step: str
+) -> None:
+    script.fail(step, DeadlineExceeded("the deadline passed while it was called"))
+    response = await play(play_api)
+    assert problem(response) == (504, "deadline")
+    assert response.json()["step"] == step
+
+
+async def test_the_answer_is_on_its_way_before_who_asked_gives_up(
+    play_api: InProcess, script: Script
+) -> None:
+    headers = {"x-request-timeout-ms": "300"}
+    await play_api.rest("POST", "/v1/play", body(), headers=headers)
+    assert script.left and max(script.left) <= 0.9 * 0.3
 
 
 async def test_every_step_is_given_what_is_left_of_the_budget(
