@@ -16,7 +16,8 @@ _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{1,255})(:[0-9]{0,5})?"
 )
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:;(?:%b)?(?:=(?:%b|%b)?)?)*" % (_TOKEN, _TOKEN, _QUOTED))
+_CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:;(?:[;=]|%b|%b)*)?" % (_TOKEN[:-1], _QUOTED))
+"""Extensions end at the edge, so of them only matters that they hold no line end and no blank."""
 
 
 class Invalid(Exception):
