@@ -205,6 +205,7 @@ class Answering(Context):
         self._connection = None
         self._give_back(101, is_complete=True)
         ready.timeouts.leave(self)
+        ready.duration.observe(self._headed_at - self.started)
         self._keep = False
         downstream.write(response.interim(101, b"Switching Protocols", kept))
         leading = downstream.hand_over()

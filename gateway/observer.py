@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from gateway.origins import Origin, Origins
 
 UNMATCHED = "unmatched"
+SWITCHED = 101
+"""How long such an exchange lasts says nothing of how fast it was answered: that is observed when
+it switches."""
 METHODS = frozenset(
     {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"}
 )
@@ -113,7 +116,8 @@ class Observer:
                 if exchange.method in METHODS:
                     ready.counters[key] = counter
             counter.n += 1
-            ready.duration.observe(lasted)
+            if exchange.status != SWITCHED:
+                ready.duration.observe(lasted)
         if exchange.outcome != "success" or (self._sampled and self._is_sampled()):
             self._tell(exchange, lasted)
 

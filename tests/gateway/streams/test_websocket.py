@@ -265,6 +265,8 @@ async def test_a_quiet_one_is_ended_with_a_reason_and_a_ping_keeps_it(tmp_path: 
         await eventually(lambda: len(worker.gateway.streams) == 0)
         told = metrics(worker)
         assert told['gateway_streams_total{by="idle",kind="websocket"}'] == 1
+        duration = worker.gateway.observer.duration("all")
+        assert sum(duration.counts) == 1 and duration.total < 1, "told when it was answered"
 
 
 @pytest.mark.parametrize("status", [b"403 Forbidden", b"426 Upgrade Required", b"404 Not Found"])
