@@ -22,8 +22,7 @@ $(VENV)/.runtime: requirements/runtime.lock pyproject.toml deploy/install.py
 	@$(BIN)/python -m deploy.install
 	@touch $@
 
-# The hot path as machine code where there is a C compiler; STAGEDOOR_PURE=1 does without.
-compiled: $(VENV)/.runtime
+compiled: $(VENV)/.runtime  ## compile the hot path where there is a C compiler (STAGEDOOR_PURE=1: do not)
 	@$(BIN)/python -m deploy.compiling
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
