@@ -20,7 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chassis.clock import SYSTEM
-from chassis.errors import ConfigurationFault, ConnectFailed, NotFound, StagedoorError
+from chassis.errors import (
+    ConfigurationFault,
+    ConnectFailed,
+    NotFound,
+    SchemaFault,
+    StagedoorError,
+)
 from deploy.home import Home
 from deploy.servers.cli import app as servers
 
@@ -95,7 +101,7 @@ def up(
     """Start the whole system on this machine, until Ctrl-C. A URL puts one backing service of it
     elsewhere, whatever the profile."""
     from deploy.backing import Backing
-    from deploy.local import LocalSettings, Ready
+    from deploy.local import LocalSettings, Ready, check
     from deploy.local import up as run
     from deploy.profiles import of_profile
     from deploy.zygote import lead
@@ -116,8 +122,10 @@ def up(
         registry_port=_port(registry_port),
         admin_port=_port(admin_port),
         instances=_counts(instances or []),
-        backing=of_profile(profile, given, home.absolute(), told),
     )
+    check(settings, SYSTEM)
+    backing = of_profile(profile, given, home.absolute(), told)
+    settings = msgspec.structs.replace(settings, backing=backing)
     status = lead(lambda channel: _run(run(settings, channel, SYSTEM, told, ready)))
     raise SystemExit(status)
 
@@ -593,7 +601,7 @@ def main() -> None:
     _fill_streams()
     try:
         app()
-    except ConfigurationFault as fault:
+    except (ConfigurationFault, SchemaFault) as fault:
         print(f"stagedoor: {fault}", file=sys.stderr)
         raise SystemExit(2) from None
     except StagedoorError as failure:

@@ -70,6 +70,19 @@ class Ready(msgspec.Struct, frozen=True):
     rules: str
 
 
+def check(settings: LocalSettings, clock: Clock) -> None:
+    """`ConfigurationFault` when the directory or a port is in use, or a flag makes no sense: before
+    servers are started that would be for nothing. Holds nothing."""
+    _specs(settings.instances)
+    home = Home(settings.home)
+    home.prepare(clock)
+    try:
+        for port in filter(None, (settings.port, settings.admin_port)):
+            bind(settings.host, port).close()
+    finally:
+        home.close()
+
+
 async def up(
     settings: LocalSettings,
     channel: socket.socket,
@@ -270,7 +283,8 @@ class Supervisor:
 
     async def _drain(self, fleet_: Fleet) -> None:
         self._ready = False
-        self._say("draining: the edge first, then what it asks, the stream last")
+        if any(one.starts for one in fleet_.processes.values()):
+            self._say("draining: the edge first, then what it asks, the stream last")
         await fleet_.drain()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from chassis.errors import ConfigurationFault, StagedoorError
+from chassis.errors import ConfigurationFault
 from deploy.apart import apart
 from deploy.backing import Backing
 
@@ -60,8 +60,8 @@ def _started(names: list[str], home: Path, say: Callable[[str], None]) -> Mappin
     say(f"servers: {', '.join(names)} (they stay when this ends: `stagedoor servers down`)")
     command = [sys.executable, "-m", "deploy.cli", "servers", "up", *names]
     environ = {**os.environ, "STAGEDOOR_HOME": str(home)}
-    if _status(command, environ):
-        raise StagedoorError("the servers could not be started: see above")
+    if status := _status(command, environ):
+        raise SystemExit(status if status > 0 else 1)  # it has said why
     return Servers(home, default_cache(os.environ)).running(names)
 
 

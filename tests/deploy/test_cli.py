@@ -29,6 +29,14 @@ def test_closed_streams_change_nothing_else(tmp_path: Path, closed: str) -> None
     assert shell(f"{COMMAND} ps --home {tmp_path} {closed}").returncode == 1
 
 
+@pytest.mark.slow
+def test_a_start_that_began_nothing_drains_nothing(tmp_path: Path) -> None:
+    ports = "--port 0 --registry-port 0 --admin-port 0"
+    done = shell(f"{COMMAND} up --home {tmp_path} {ports} --tables cassandra://127.0.0.1:1")
+    assert done.returncode == 2 and "cassandra://" in done.stderr
+    assert done.stdout == ""
+
+
 def test_a_full_disk_behind_standard_output_is_said_in_one_line() -> None:
     done = shell(f"{COMMAND} rules lint {RULES} > /dev/full")
     assert done.returncode == 1

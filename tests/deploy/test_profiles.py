@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from chassis.clock import SYSTEM
 from deploy.backing import NAMES, Backing
+from deploy.home import Home
 from deploy.profiles import of_profile
 from deploy.servers import processes
 from tests.support import real
@@ -73,12 +76,25 @@ def test_a_server_that_cannot_start_ends_it_and_leaves_nothing_running(
     java = tmp_path / "java"
     java.write_text(BROKEN_JAVA, encoding="utf-8")
     java.chmod(0o755)
-    given = elsewhere("cache", "log").environ()
-    environ = {**os.environ, **given, "STAGEDOOR_HOME": str(home)}
-    environ["PATH"] = f"{tmp_path}:{environ['PATH']}"
+    done = up_real(home, elsewhere("cache", "log"), path=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "this disk was formatted for something else" in done.stderr
+    assert done.stderr.count("stagedoor: ") == 1
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert list(processes.marked(home)) == []
+    assert not Home(home).is_running()
+
+
+def up_real(
+    home: Path, given: Backing, *flags: str, path: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """`stagedoor up --profile real`, which must end by itself; programs in `path` come first."""
+    environ = {**os.environ, **given.environ(), "STAGEDOOR_HOME": str(home)}
+    environ["PATH"] = f"{path}:{environ['PATH']}"
     environ.pop("JAVA_HOME", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", "up", "--profile", "real", "--json"],
+    ports = ["--port", "0", "--admin-port", "0"]
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "up", "--profile", "real", "--json", *ports, *flags],
         cwd=ROOT,
         env=environ,
         capture_output=True,
@@ -86,9 +102,30 @@ def test_a_server_that_cannot_start_ends_it_and_leaves_nothing_running(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
-    assert "this disk was formatted for something else" in done.stderr
-    assert "the servers could not be started: see above" in done.stderr
-    assert "Traceback" not in done.stderr and done.stdout == ""
-    assert list(processes.marked(home)) == []
-    assert not (home / "run").exists()
+
+
+def test_a_home_in_use_is_told_before_any_server_is_started(home: Path) -> None:
+    first = Home(home)
+    first.prepare(SYSTEM)
+    first.write_state({"pid": 4711, "gateway": "http://127.0.0.1:8080"})
+    done = up_real(home, elsewhere("cache"))
+    assert "a system is already running here (pid 4711" in done.stderr
+    assert done.returncode == 2 and not (home / "servers").exists()
+    first.close()
+
+
+@pytest.mark.parametrize("flag", ["--port", "--admin-port"])
+def test_a_taken_port_is_told_before_any_server_is_started(home: Path, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = up_real(home, elsewhere("cache"), flag, port)
+    assert port in done.stderr and done.stderr.count("stagedoor: ") == 1
+    assert done.returncode == 2 and not (home / "servers").exists()
+    assert not Home(home).is_running()
+
+
+def test_a_home_that_cannot_be_written_is_told_once(home: Path) -> None:
+    home.write_bytes(b"a file")
+    done = up_real(home, elsewhere("cache"))
+    assert done.stderr.count("stagedoor: ") == 1 and "Not a directory" in done.stderr
+    assert done.returncode == 2
