@@ -249,13 +249,14 @@ def _detach(output: Path) -> None:
 
 
 def _report(fault: BaseException) -> int:
-    from chassis.errors import ConfigurationFault, StagedoorError
+    from chassis.errors import ConfigurationFault, SchemaFault, StagedoorError
 
     if isinstance(fault, SystemExit):
         return _asked_for(fault.code)
     if isinstance(fault, StagedoorError):
         sys.stderr.write(f"stagedoor: {fault}\n")
-        return EXIT_CONFIGURATION if isinstance(fault, ConfigurationFault) else 1
+        hopeless = isinstance(fault, ConfigurationFault | SchemaFault)
+        return EXIT_CONFIGURATION if hopeless else 1
     if isinstance(fault, KeyboardInterrupt):
         return 130
     traceback.print_exception(fault)

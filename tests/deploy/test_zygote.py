@@ -65,6 +65,7 @@ async def ended(child: Child) -> int:
         ("says:no disk", 1),
         ("breaks:by a defect", 1),
         ("misconfigured:no port", 2),
+        ("outdated:three partitions", 2),
     ],
 )
 async def test_a_childs_own_status_is_told(forked: Forked, fate: str, status: int) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from chassis.errors import ConfigurationFault
+from chassis.errors import ConfigurationFault, SchemaFault
 
 
 def run_process(environ: Mapping[str, str]) -> None:
@@ -54,6 +54,10 @@ def _breaks(text: str) -> None:
 
 def _misconfigured(text: str) -> None:
     raise ConfigurationFault([text])
+
+
+def _outdated(text: str) -> None:
+    raise SchemaFault(text)
 
 
 def _once(file: str) -> None:
