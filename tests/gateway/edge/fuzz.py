@@ -1,6 +1,6 @@
 """Bytes against the reader of requests and the reader of answers, for as long as one likes.
 
-`python -m tests.gateway.edge.fuzz SECONDS` mutates the corpus; with `atheris` installed it is
+`python -m tests.gateway.edge.fuzz SECONDS [SEED]` mutates the corpus; with `atheris` installed it is
 guided by what the mutants reach. What breaks a promise is printed, to be kept in the corpus.
 """
 
@@ -163,8 +163,9 @@ def main(arguments: list[str]) -> None:
         for name, data in seeds().items():
             kind = bytes((name.startswith("answer"), 40, 3))
             (Path(folder) / name).write_bytes(kind + data)
-        options = [f"-max_total_time={seconds}", "-max_len=2000", "-verbosity=0", folder]
-        atheris.Setup([sys.argv[0], *options], check)
+        options = [f"-max_total_time={seconds}", "-max_len=2000", "-verbosity=0"]
+        options += [f"-seed={arguments[1]}"] if len(arguments) > 1 else []
+        atheris.Setup([sys.argv[0], *options, folder], check)
         atheris.Fuzz()
 
 

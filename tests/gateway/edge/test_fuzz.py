@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.util
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from tests.gateway.edge import fuzz
 from tests.support import strict_http
 from tests.support.gateways import Raw, one_rule, running
+from tests.support.needs import missing
 from tests.support.scripted import eventually
 from tests.support.strict_http import Incomplete, Invalid, Message
 
@@ -31,13 +31,14 @@ def test_what_was_found_once_stays_found_wherever_it_is_split(name: str) -> None
 
 
 def test_mutants_of_the_corpus_are_read_alike_by_us_and_by_a_strict_parser() -> None:
-    assert fuzz.run(3, random.randrange(1 << 32)) > 100
+    assert fuzz.run(3, seed=1) > 100
 
 
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="needs atheris")
-def test_a_guided_fuzzer_finds_nothing(tmp_path: Path) -> None:
+def test_a_guided_fuzzer_finds_nothing() -> None:
+    if importlib.util.find_spec("atheris") is None:
+        missing("atheris is not installed: it has no build for this machine or this Python")
     found = subprocess.run(
-        [sys.executable, "-m", "tests.gateway.edge.fuzz", "4"],
+        [sys.executable, "-m", "tests.gateway.edge.fuzz", "4", "1"],
         capture_output=True,
         text=True,
         timeout=120,
