@@ -58,6 +58,7 @@ def up(
             sizes={name: size for name, size in sizes.items() if size is not None},
             auth=auth or [],
             tell=tell,
+            say=lambda line: typer.echo(line, err=True),
         )
         _run(started)
     _show(_run(servers.status(chosen)), as_json)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
+from chassis.clock import Clock
 from chassis.disk.files import replace_file
 from chassis.errors import ConfigurationFault
 from deploy.servers import processes
@@ -17,7 +18,11 @@ from deploy.servers.placement import instances_of
 from deploy.servers.processes import Identity
 from deploy.servers.running import Process
 from deploy.servers.server import Instance, Setup
-from deploy.servers.state import InstanceState, ServerState, StateFile
+from deploy.servers.state import Busy, InstanceState, ServerState, StateFile
+
+PATIENCE_S = 180.0
+"""Longer than any server takes to start."""
+_LOOK_AGAIN_S = 0.1
 
 
 class Folders:
@@ -39,6 +44,24 @@ class Folders:
         except OSError as fault:
             raise unusable(self.home, fault) from None
         with self.state.only_one():
+            yield
+
+    @asynccontextmanager
+    async def in_turn(self, clock: Clock, say: Callable[[str], None]) -> AsyncIterator[None]:
+        """`only_one`, after whoever is at work now; `Busy` when that takes too long."""
+        give_up, told = clock.monotonic() + PATIENCE_S, False
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(self.only_one())
+                    break
+                except Busy:
+                    if clock.monotonic() > give_up:
+                        raise
+                if not told:
+                    say(f"{self.root}: another command is starting or stopping servers: waiting")
+                    told = True
+                await clock.sleep(_LOOK_AGAIN_S)
             yield
 
     def known(self) -> dict[str, ServerState]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from chassis.clock import SYSTEM, Clock
@@ -24,6 +24,10 @@ AS_LAST_TIME = Asked({}, {}, frozenset())
 
 
 def _silent(name: str, line: str) -> None:
+    pass
+
+
+def _quiet(line: str) -> None:
     pass
 
 
@@ -52,8 +56,10 @@ class Servers:
         sizes: Mapping[str, int] | None = None,
         auth: Collection[str] = (),
         tell: Progress = _silent,
+        say: Callable[[str], None] = _quiet,
     ) -> dict[str, Running]:
-        """Starts those that do not run and returns when all truly answer.
+        """Starts those that do not run and returns when all truly answer; `say` hears when it has
+        to wait for another command first.
 
         Ports are those of last time unless `ports` says otherwise; `sizes` is the number of
         instances; servers in `auth` want a password. `NotInstalled`; `ConfigurationFault` with
@@ -63,7 +69,7 @@ class Servers:
         kinds = servers(names)
         found = self._installer.require(kinds)
         asked = Asked(ports or {}, sizes or {}, frozenset(auth))
-        with self._folders.only_one():
+        async with self._folders.in_turn(self._clock, say):
             return await self._up(kinds, found, asked, tell)
 
     async def _up(

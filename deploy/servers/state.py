@@ -48,6 +48,10 @@ def _found(one: InstanceState, running: Mapping[str, Identity]) -> InstanceState
     return msgspec.structs.replace(one, process=running[one.name])
 
 
+class Busy(ConfigurationFault):
+    """Another command starts or stops servers of this state directory."""
+
+
 class StateFile:
     """`servers/state.json` of one state directory; every change replaces it whole."""
 
@@ -90,7 +94,7 @@ class StateFile:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigurationFault(
+            raise Busy(
                 [f"{self._folder}: another command is starting or stopping them: wait for it"],
                 what="the servers",
             ) from None

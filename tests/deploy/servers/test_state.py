@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from chassis.clock import ManualClock
 from chassis.errors import ConfigurationFault
+from deploy.servers.folders import PATIENCE_S, Folders
 from deploy.servers.processes import Identity
 from deploy.servers.state import InstanceState, ServerState, StateFile
 
@@ -42,6 +45,39 @@ def test_two_commands_at_once_are_one_too_many(tmp_path: Path) -> None:
         pass
     with StateFile(tmp_path).only_one():
         pass
+
+
+async def test_who_comes_second_waits_for_the_first_and_says_so_once(tmp_path: Path) -> None:
+    clock, folders, said = ManualClock(), Folders(tmp_path), list[str]()
+    order: list[str] = []
+
+    async def second() -> None:
+        async with folders.in_turn(clock, said.append):
+            order.append("second")
+
+    with folders.only_one():
+        waiting = asyncio.create_task(second())
+        await clock.advance(60)
+        order.append("first")
+        assert not waiting.done()
+    await clock.advance(1)
+    await waiting
+    assert order == ["first", "second"]
+    assert len(said) == 1 and "waiting" in said[0]
+
+
+async def test_nobody_waits_for_ever(tmp_path: Path) -> None:
+    clock, folders = ManualClock(), Folders(tmp_path)
+
+    async def second() -> None:
+        async with folders.in_turn(clock, print):
+            raise AssertionError("it is not our turn")
+
+    with folders.only_one():
+        waiting = asyncio.create_task(second())
+        await clock.advance(PATIENCE_S + 1)
+        with pytest.raises(ConfigurationFault, match="another command"):
+            await waiting
 
 
 def test_a_lock_that_cannot_be_is_named(tmp_path: Path) -> None:
