@@ -91,7 +91,10 @@ def translated(fault: Exception, path: Path) -> StagedoorError:
         return Faulty(f"{path}: {fault!r}")
     name = getattr(fault, "sqlite_errorname", "")
     if name == "SQLITE_ERROR":
-        return Faulty(f"{path}: {fault}; were the row types given to prepare()?")
+        return Faulty(
+            f"{path}: {fault}: a table that was dropped is made again, empty, when the process that"
+            " keeps it starts (by prepare(), which must be given every row type)"
+        )
     family = "_".join(name.split("_")[:2])
     return StoreUnavailable(f"{path}: {_WHAT_TO_DO.get(family, str(fault))}")
 

@@ -90,7 +90,10 @@ def _invalid(fault: cassandra.InvalidRequest, address: Address) -> StagedoorErro
         )
     if any(part in said for part in _TOO_LARGE):
         return Unprocessable(f"a value that cannot be stored: {said}")
-    return Faulty(f"{address}: {said}; were the row types given to prepare()?")
+    return Faulty(
+        f"{address}: {said}: a table that was dropped is made again, empty, when the process that"
+        " keeps it starts (by prepare(), which must be given every row type)"
+    )
 
 
 def _said(fault: BaseException) -> str:
