@@ -8,7 +8,7 @@ from chassis.clock import Clock
 from deploy.servers import cql, java
 from deploy.servers.maven import MavenJars
 from deploy.servers.server import Command, Instance, NotReady, Server, Setup, password
-from deploy.servers.templates import DATA, fill, write
+from deploy.servers.templates import DATA, extra, fill, write
 
 JAVA = range(11, 18)
 HEAP = "512m"
@@ -98,10 +98,10 @@ async def _set_password(instance: Instance, secret: str) -> None:
 
 
 def configuration(setup: Setup, instance: Instance) -> str:
-    """The text of cassandra.yaml."""
+    """The text of cassandra.yaml; what is in `extra.yaml` is added to it."""
     share = RING // len(setup.instances)
     secured = "password" in setup.secrets
-    return fill(
+    text = fill(
         "cassandra/cassandra.yaml",
         token=-(RING // 2) + share * (instance.number - 1),
         address=instance.address,
@@ -111,3 +111,4 @@ def configuration(setup: Setup, instance: Instance) -> str:
         authenticator="PasswordAuthenticator" if secured else "AllowAllAuthenticator",
         seed=f"{setup.first.address}:{setup.first.ports['storage']}",
     )
+    return text + extra(instance.folder / "extra.yaml")

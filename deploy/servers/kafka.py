@@ -10,7 +10,7 @@ from chassis.clock import Clock
 from deploy.servers import java, kafka_wire, tools
 from deploy.servers.maven import MavenJars
 from deploy.servers.server import Command, Instance, Server, Setup, password
-from deploy.servers.templates import DATA, fill, write
+from deploy.servers.templates import DATA, extra, fill, write
 
 JAVA = range(17, 100)
 USER = "stagedoor"
@@ -64,21 +64,26 @@ class Kafka(Server):
 
 
 def properties(setup: Setup, instance: Instance) -> str:
-    """The text of server.properties."""
+    """The text of server.properties; what is in `extra.properties` overrides it."""
     brokers = len(setup.instances)
     secret = setup.secrets.get("password")
+    places = {
+        "address": instance.address,
+        "port": instance.port,
+        "controller": instance.ports["controller"],
+    }
     text = fill(
         "kafka/server.properties",
         number=instance.number,
         voters=",".join(_voter(one) for one in setup.instances),
-        address=instance.address,
-        port=instance.port,
-        controller=instance.ports["controller"],
         protocol="SASL_PLAINTEXT" if secret else "PLAINTEXT",
         brokers=brokers,
         in_sync=min(2, brokers),
+        **places,
     )
-    return text + fill("kafka/sasl.properties", password=secret) if secret else text
+    if secret:
+        text += fill("kafka/sasl.properties", password=secret)
+    return text + extra(instance.folder / "extra.properties", **places)
 
 
 def _voter(one: Instance) -> str:

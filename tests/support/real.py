@@ -119,8 +119,13 @@ def server(name: str) -> RealServer:
     return _started(_servers(), name)
 
 
-def own(name: str, home: Path) -> RealServer:
-    """A server of the caller's own, in `home`; the caller stops it."""
+def own(name: str, home: Path, *, extra: tuple[str, str] | None = None) -> RealServer:
+    """A server of the caller's own, in `home`; the caller stops it. `extra` is the name and the
+    text of a file of settings that the launcher adds to its own."""
+    if extra is not None:
+        folder = home / "servers" / name / name
+        folder.mkdir(parents=True)
+        (folder / extra[0]).write_text(extra[1], encoding="utf-8")
     return _started(Servers(home, default_cache(os.environ), SYSTEM), name)
 
 

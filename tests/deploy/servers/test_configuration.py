@@ -20,12 +20,12 @@ from deploy.servers.server import Setup
 HOME = Path('/home/an odd "one" $x, #1:2')
 
 
-def setup(name: str, count: int = 1, *, auth: bool = False) -> Setup:
+def setup(name: str, count: int = 1, *, auth: bool = False, home: Path = HOME) -> Setup:
     kind, clock = servers([name])[name], ManualClock()
     state = place(kind, count, 20_000, Taken(), clock)
     secrets = kind.fresh_secrets(clock, auth=auth)
-    instances = instances_of(state, HOME / name)
-    return Setup(Installed("1", Path("/cache/lib")), HOME, instances, secrets)
+    instances = instances_of(state, home / name)
+    return Setup(Installed("1", Path("/cache/lib")), home, instances, secrets)
 
 
 def properties(text: str) -> Mapping[str, str]:
@@ -51,6 +51,21 @@ def test_three_brokers_know_one_another_and_keep_three_copies() -> None:
     assert told[0]["min.insync.replicas"] == "2"
     assert len({one["listeners"] for one in told}) == 3
     assert kafka.Kafka().url(made).count(",") == 2
+
+
+def test_what_is_written_beside_the_settings_is_added_to_them(tmp_path: Path) -> None:
+    made = setup("kafka", home=tmp_path)
+    made.first.folder.mkdir(parents=True)
+    extra = made.first.folder / "extra.properties"
+    extra.write_text("listeners=MORE://$address:$port,CONTROLLER://$address:$controller\n")
+    told = properties(kafka.properties(made, made.first))
+    controller = made.first.ports["controller"]
+    assert told["listeners"] == f"MORE://127.0.0.1:20000,CONTROLLER://127.0.0.1:{controller}"
+    made = setup("cassandra", home=tmp_path)
+    made.first.folder.mkdir(parents=True)
+    (made.first.folder / "extra.yaml").write_text("native_transport_port_ssl: 9142\n")
+    told = yaml.safe_load(cassandra.configuration(made, made.first))
+    assert told["native_transport_port_ssl"] == 9142 and told["cluster_name"] == "stagedoor"
 
 
 def test_a_cluster_of_kafka_has_an_id_of_22_characters() -> None:
