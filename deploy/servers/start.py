@@ -13,6 +13,7 @@ from chassis.errors import StagedoorError
 from deploy.servers import processes
 from deploy.servers.arrange import Arrangement
 from deploy.servers.folders import Folders, unusable
+from deploy.servers.ports import is_free
 from deploy.servers.processes import Identity
 from deploy.servers.server import Instance, NotReady, Server, Setup
 from deploy.servers.state import InstanceState
@@ -78,7 +79,8 @@ class Starter:
         async def ask() -> None:
             if not processes.is_alive(process):
                 log = self._folders.log(kind.name, instance.name)
-                raise StartFailed(f"{instance.name} ended while it started{last_lines(log)}")
+                why = in_its_way(kind, instance)
+                raise StartFailed(f"{instance.name} ended while it started{why}{last_lines(log)}")
             await kind.probe(setup, instance)
 
         await self._until(kind, ask)
@@ -121,6 +123,18 @@ class Starter:
         changed = msgspec.structs.replace(state, process=process, ready_s=ready_s)
         kept = self._folders.state.read()[kind.name]
         self._folders.state.write(kind.name, kept.with_instance(changed))
+
+
+def in_its_way(kind: Server, instance: Instance) -> str:
+    """Who has taken a port of it since that was looked at, to stand after a sentence."""
+    address = instance.address
+    taken = [str(port) for port in instance.ports.values() if not is_free(address, port)]
+    if not taken:
+        return ""
+    return (
+        f": another process has taken port {', '.join(taken)} of {address} meanwhile: free it, or"
+        f" choose another with --port {kind.name}=PORT (0: any free one)"
+    )
 
 
 def last_lines(log: Path) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ from deploy.servers.kinds import servers as kinds
 from deploy.servers.room import available_memory, memory_fault
 from deploy.servers.server import Instance, NotReady
 from tests.deploy.servers.conftest import NEVER_READY, Script
-from tests.support import real
+from tests.support import real, scripted
+from tests.support.registry import free_port
 from tests.support.system import ROOT, eventually, stagedoor
 
 ENDS = '[ "$1" = --version ] && echo v=7.0 && exit; echo "bad directive at line 3"; exit 1'
@@ -149,6 +151,26 @@ async def test_one_that_ends_while_starting_shows_the_end_of_its_log(
     script("redis-server", ENDS)
     with pytest.raises(StartFailed, match="bad directive at line 3"):
         await servers.up(["redis"])
+
+
+async def test_one_whose_port_was_taken_while_it_started_is_told_so(
+    tmp_path: Path, script: Script, servers: Servers
+) -> None:
+    version, port = '[ "$1" = --version ] && echo v=7.0 && exit', free_port()
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    script(
+        "redis-server",
+        f"{version}; touch {begun}; while [ ! -e {end} ]; do sleep 0.02; done; exit 1",
+    )
+    starting = asyncio.create_task(servers.up(["redis"], ports={"redis": port}))
+    await scripted.eventually(begun.exists)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        end.touch()
+        with pytest.raises(
+            StartFailed, match=f"has taken port {port} of 127.0.0.1 .*--port redis="
+        ):
+            await starting
 
 
 async def test_when_one_fails_the_new_ones_are_stopped_and_the_old_ones_go_on(
