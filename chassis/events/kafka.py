@@ -1,7 +1,8 @@
 """The log on Kafka. `chassis.events.kafka_url` says how its URL is written.
 
-Wrong credentials, and a cluster that is too old, are a `ConfigurationFault` at the first call; a
-port where nothing, or something else, answers is `StoreUnavailable`.
+Wrong credentials, brokers whose certificates we do not trust, and a cluster that is too old are a
+`ConfigurationFault` at the first call; a port where nothing, or something else, answers is
+`StoreUnavailable`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import OffsetSpec
 
+from chassis.authorities import trusting
 from chassis.clock import SYSTEM, Clock
 from chassis.deadline import Deadline
 from chassis.errors import Missing, StoreUnavailable
@@ -46,7 +48,10 @@ class KafkaLog:
 
     @classmethod
     def open(cls, url: str, clock: Clock = SYSTEM) -> KafkaLog:
-        return cls(cluster_of(url), clock)
+        cluster = cluster_of(url)
+        if cluster.tls:
+            trusting(cluster.options.ca, what="the log URL")  # the driver says it less clearly
+        return cls(cluster, clock)
 
     def __repr__(self) -> str:
         return f"KafkaLog({self.cluster.brokers})"

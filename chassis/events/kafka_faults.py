@@ -85,8 +85,8 @@ _SERIOUS = (
 class Complaints:
     """What a client's own threads have said is wrong, for calls that learn only of a timeout.
 
-    `note` is the driver's error callback. `refused` is set once the cluster will not have us;
-    `away` while no broker can be reached.
+    `note` is the driver's error callback. `refused` is set once the cluster will not have us, or we
+    will not have it; `away` while no broker can be reached.
     """
 
     def __init__(self) -> None:
@@ -100,6 +100,8 @@ class Complaints:
             self.refused = error
         if code == KafkaError._ALL_BROKERS_DOWN:
             self.away = error
+            if self.last is not None and _is_untrusted(self.last):
+                self.refused = self.last
         elif code in _SERIOUS:
             self.last = error
 
@@ -139,6 +141,15 @@ def translated(
         return Fenced(f"{doing}: {error.str()}")
     if complaints is not None:
         error = complaints.refused or error
+    if _is_untrusted(error):
+        return ConfigurationFault(
+            [
+                f"{cluster}: a broker has no certificate that we trust for its name: write"
+                " kafkas://…?ca=/its/authority.pem, and the host that the certificate is made out"
+                " to, which advertised.listeners must have, too"
+            ],
+            what="the log URL",
+        )
     if error.code() in _REFUSED:
         return ConfigurationFault(
             [f"{cluster} refuses us: {error.str()}; mend the user, the password or their rights"],
@@ -160,4 +171,12 @@ def unavailable(
 ) -> StoreUnavailable:
     heard = complaints.last if complaints is not None else None
     why = f"{error.str()} ({heard.str()})" if heard is not None else error.str()
-    return StoreUnavailable(f"{cluster}: {doing}: {why}; is it running, and is it Kafka?")
+    other = "kafka:// if it speaks no TLS" if cluster.tls else "kafkas:// if it speaks TLS"
+    return StoreUnavailable(
+        f"{cluster}: {doing}: {why}; is it running, and is it Kafka? write {other}"
+    )
+
+
+def _is_untrusted(error: KafkaError) -> bool:
+    """Whether a server's certificate is why: by the driver's words, as it has no code for it."""
+    return error.code() == KafkaError._SSL and "certificate verify failed" in error.str()
