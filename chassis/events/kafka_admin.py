@@ -156,13 +156,15 @@ class Admin:
     async def _heard(self, held: Held[AdminClient], future: Future[V]) -> V:
         """The future's result; fails as soon as the client hears that it is refused."""
         answer = asyncio.wrap_future(future)
-        while not answer.done():
-            await asyncio.wait((answer,), timeout=_LISTEN_S)
-            held.driver.poll(0)
-            if self.complaints.refused is not None and not answer.done():
-                answer.cancel()
-                raise KafkaException(self.complaints.refused)
-        return answer.result()
+        try:
+            while not answer.done():
+                await asyncio.wait((answer,), timeout=_LISTEN_S)
+                held.driver.poll(0)
+                if self.complaints.refused is not None and not answer.done():
+                    raise KafkaException(self.complaints.refused)
+            return answer.result()
+        finally:
+            answer.cancel()  # else it is told later that nobody heard it
 
     def _open(self) -> Held[AdminClient]:
         if self._held is None:
