@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import tuple_factory
 
+from chassis.authorities import trusting
 from chassis.errors import ConfigurationFault
 from chassis.storage.cassandra_url import Address
 
@@ -68,7 +72,8 @@ def _cluster(address: Address, balancer: Any) -> Any:
         port=address.hosts[0][1],
         auth_provider=user,
         protocol_version=PROTOCOL,
-        connection_class=_reactor(),
+        connection_class=_reactor(_names(address) if address.tls else {}),
+        ssl_context=trusting(address.ca, what="the tables URL") if address.tls else None,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, None),
         connect_timeout=CONNECT_S,
@@ -82,8 +87,21 @@ def _cluster(address: Address, balancer: Any) -> Any:
     )
 
 
-def _reactor() -> Any:
-    """libev, or a refusal: the driver falls back silently to loops that are three times slower."""
+def _names(address: Address) -> dict[str, str]:
+    """The hosts as the URL has them, by their addresses: the driver itself knows only these."""
+    names = {}
+    for host, port in address.hosts:
+        with suppress(OSError):  # the driver says so, too
+            for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                names[str(found[4][0])] = host
+    return names
+
+
+def _reactor(names: Mapping[str, str]) -> Any:
+    """libev, or a refusal: the driver falls back silently to loops that are three times slower.
+
+    With TLS a node must prove its name in `names`, or else its address.
+    """
     try:
         from cassandra.io.libevreactor import LibevConnection
     except (ImportError, DependencyException) as fault:
@@ -100,6 +118,10 @@ def _reactor() -> Any:
 
         in_buffer_size = 1 << 16
         out_buffer_size = 1 << 20
+
+        def _wrap_socket_from_context(self) -> Any:
+            name = names.get(self.endpoint.address, self.endpoint.address)
+            return self.ssl_context.wrap_socket(self._socket, server_hostname=name)
 
     return Connection
 

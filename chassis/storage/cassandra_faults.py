@@ -22,6 +22,7 @@ _TOO_LARGE = (
     "Key may not be empty",
     "exceeds maximum",
 )
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _LOST = (
     cassandra.OperationTimedOut,
     cassandra.WriteTimeout,
@@ -61,9 +62,13 @@ def _no_host(fault: NoHostAvailable, address: Address) -> StagedoorError:
         return _refused(address)
     if any(isinstance(one, cassandra.UnsupportedOperation) for one in reasons):
         return _no_cassandra(address, reasons[0])
+    if reasons and all(_UNTRUSTED in str(one) for one in reasons):
+        return _untrusted(address)
     why = f": {_said(reasons[0])}" if reasons else ""
+    other = "cassandra:// if it speaks no TLS" if address.tls else "cassandras:// if it speaks TLS"
     return StoreUnavailable(
-        f"{address}: no node can be reached{why}; see whether Cassandra runs and the port is right"
+        f"{address}: no node can be reached{why}; see whether Cassandra runs and the port is right;"
+        f" write {other}"
     )
 
 
@@ -71,6 +76,16 @@ def _refused(address: Address) -> ConfigurationFault:
     who = f"the user {address.user!r}" if address.user else "a caller without a user"
     return ConfigurationFault(
         [f"{address}: {who} is refused: write cassandra://user:password@host:port/keyspace"],
+        what="the tables URL",
+    )
+
+
+def _untrusted(address: Address) -> ConfigurationFault:
+    return ConfigurationFault(
+        [
+            f"{address}: no node has a certificate that we trust for its name: write"
+            " cassandras://…?ca=/its/authority.pem, and the hosts as their certificates have them"
+        ],
         what="the tables URL",
     )
 

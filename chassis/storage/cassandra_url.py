@@ -1,4 +1,4 @@
-"""What a `cassandra://` URL says."""
+"""What a `cassandra://` URL says, or a `cassandras://` one, for TLS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Address:
     """Where a keyspace is and how it is used.
 
     `replication` is how many copies the keyspace must have in `dc`; None takes what is there, and
-    one when the keyspace has to be made.
+    one when the keyspace has to be made. `ca` is a file of authorities to trust, "" the system's.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -31,6 +31,8 @@ class Address:
     timeout_s: float = 5.0
     user: str = ""
     password: str = field(default="", repr=False)
+    tls: bool = False
+    ca: str = ""
 
     def __str__(self) -> str:
         """For messages: without the password."""
@@ -50,8 +52,15 @@ def address_of(url: str) -> Address:
         faults.append(f"the keyspace {keyspace!r} must be a short lower-case name")
     if not _DC.match(options.get("dc", "dc")):
         faults.append(f"dc={options['dc']!r} is no name of a data centre")
-    unknown = options.keys() - {"dc", "replication", "timeout_s"}
-    faults += [f"unknown option {one!r}; there are dc, replication, timeout_s" for one in unknown]
+    known = ("dc", "replication", "timeout_s", "ca")
+    faults += [
+        f"unknown option {one!r}; there are {', '.join(known)}"
+        for one in options
+        if one not in known
+    ]
+    tls = parts.scheme == "cassandras"
+    if "ca" in options and not tls:
+        faults.append("ca: needs cassandras://")
     replication = _number(options, "replication", faults)
     timeout_s = _number(options, "timeout_s", faults)
     if parts.fragment:
@@ -66,6 +75,8 @@ def address_of(url: str) -> Address:
         timeout_s or 5.0,
         unquote(user),
         unquote(password),
+        tls,
+        options.get("ca", ""),
     )
 
 

@@ -137,13 +137,14 @@ class Tables(Protocol):
 
 
 def open_tables(url: str, clock: Clock = SYSTEM) -> Tables:
-    """The adapter that `url` names: `sqlite:///absolute/path.db` or `cassandra://host/keyspace`."""
+    """The adapter that `url` names: `sqlite:///absolute/path.db` or `cassandra://host/keyspace`
+    (`cassandras://` with TLS; `?ca=` names a file of authorities to trust)."""
     scheme = url.partition("://")[0]
     if scheme == "sqlite":
         from chassis.storage.sqlite import SqliteTables
 
         return SqliteTables.open(url, clock)
-    if scheme == "cassandra":
+    if scheme in ("cassandra", "cassandras"):
         from chassis.storage.cassandra import CassandraTables
 
         return CassandraTables.open(url, clock)
