@@ -67,6 +67,7 @@ async def test_a_body_below_the_least_rate_is_answered_408(tmp_path: Path) -> No
     ):
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
         await eventually(lambda: len(worker.listener.waits.bodies) == 1)
+        await eventually(lambda: bool(upstream.received))  # connected: what comes is not held back
         client.send(b"x" * 11_000)
         await eventually(lambda: upstream.received.count(b"x") >= 11_000)
         await pass_time(clock, 10.5)
