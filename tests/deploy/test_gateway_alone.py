@@ -102,6 +102,7 @@ def test_one_process_serves_plain_tls_and_a_unix_socket(tmp_path: Path, rules: P
     assert "PRIVATE" not in log and ".key" not in log
 
 
+@pytest.mark.slow
 def test_the_environment_says_it_as_well(tmp_path: Path, rules: Path) -> None:
     environ = {"STAGEDOOR_LISTEN": f"{FREE} [::1]:0", "PATH": "/usr/bin:/bin"}
     with started(tmp_path, rules, [], environ) as told:
@@ -120,6 +121,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_message_and_exit_status_2(
     name: str, tmp_path: Path, rules: Path

@@ -104,6 +104,7 @@ def up_real(
     )
 
 
+@pytest.mark.slow
 def test_a_home_in_use_is_told_before_any_server_is_started(home: Path) -> None:
     first = Home(home)
     first.prepare(SYSTEM)
@@ -114,6 +115,7 @@ def test_a_home_in_use_is_told_before_any_server_is_started(home: Path) -> None:
     first.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--port", "--admin-port"])
 def test_a_taken_port_is_told_before_any_server_is_started(home: Path, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -124,6 +126,7 @@ def test_a_taken_port_is_told_before_any_server_is_started(home: Path, flag: str
     assert not Home(home).is_running()
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_told_once(home: Path) -> None:
     home.write_bytes(b"a file")
     done = up_real(home, elsewhere("cache"))
