@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chassis.clock import SYSTEM
+from chassis.errors import ConfigurationFault, SchemaFault, StagedoorError
 from deploy.processes import fleet, run
 from deploy.rehearsal import rehearse
 from deploy.sockets import HeldSockets
+from deploy.updated import outgrown
 
 PRELOADED = (
     "asyncio",
@@ -123,6 +125,7 @@ class Forker:
         self._children: set[int] = set()
         self._sockets = HeldSockets()
         self.status: int | None = None
+        self._began = SYSTEM.now()
         self._wake, self._waking = os.pipe()
         os.set_blocking(self._waking, False)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
@@ -188,7 +191,7 @@ class Forker:
         if pid == 0:
             self._let_go()
             self._sockets.keep_only(instance)
-            _child(zygote, order)
+            _child(zygote, order, self._began)
         self._children.add(pid)
         if places:
             self._sockets.used(instance, pid)
@@ -205,11 +208,17 @@ class Forker:
         self._channel.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _child(zygote: int, order: Mapping[str, Any]) -> NoReturn:
+def _child(zygote: int, order: Mapping[str, Any], began: float) -> NoReturn:
     def work() -> None:
         _detach(Path(order["output"]))
         os.environ.update(order["environ"])
-        run(order["module"], order["name"])
+        try:
+            run(order["module"], order["name"])
+        except Exception as fault:
+            if not isinstance(fault, StagedoorError) and (told := outgrown(fault, began)):
+                traceback.print_exception(fault)
+                raise told from None
+            raise
 
     _exit_with(zygote, work)
 
@@ -249,8 +258,6 @@ def _detach(output: Path) -> None:
 
 
 def _report(fault: BaseException) -> int:
-    from chassis.errors import ConfigurationFault, SchemaFault, StagedoorError
-
     if isinstance(fault, SystemExit):
         return _asked_for(fault.code)
     if isinstance(fault, StagedoorError):

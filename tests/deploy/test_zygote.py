@@ -86,6 +86,17 @@ async def test_a_module_that_does_not_exist_is_the_childs_failure_only(forked: F
     assert await ended(await forked.child("exits:0")) == 0
 
 
+async def test_code_that_was_changed_since_the_start_is_told_of(
+    forked: Forked, tmp_path: Path
+) -> None:
+    await forked.waiting()
+    (tmp_path / "newer.py").write_text("")
+    assert await ended(await forked.child(f"outgrows:{tmp_path}", "late")) == 1
+    told = forked.output("late").read_text()
+    assert "Traceback" in told
+    assert "newer.py was changed since the system was started: restart the whole system" in told
+
+
 async def test_many_children_that_end_at_once_are_all_told(forked: Forked) -> None:
     children = [await forked.child(f"exits:{number}", f"c{number}") for number in range(8)]
     assert [await ended(child) for child in children] == list(range(8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -58,6 +59,12 @@ def _misconfigured(text: str) -> None:
 
 def _outdated(text: str) -> None:
     raise SchemaFault(text)
+
+
+def _outgrows(folder: str) -> None:
+    """Loads what was written after the zygote had begun, and finds that it does not fit."""
+    sys.path.insert(0, folder)
+    importlib.import_module("newer").missing  # noqa: B018  # it raises
 
 
 def _once(file: str) -> None:
