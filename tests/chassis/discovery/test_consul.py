@@ -125,6 +125,7 @@ async def test_heartbeats_come_every_third_of_the_ttl(registry, peer, clock):
 
 async def test_under_a_prefix_lease_and_entry_have_one_name(peer, clock):
     registry = discovery.open("consul://h:8500?prefix=stage", client=peer, clock=clock)
+    peer.answers["/v1/health/service/stage.test"] = answering([], INDEXED)
     registration = await registry.register(INSTANCE, ttl_s=3.0)
     body = json.loads(peer.requests[0].body)
     assert (body["id"], body["name"]) == ("stage.test-1", "stage.test")
@@ -170,6 +171,7 @@ async def test_heartbeats_outlive_a_registry_that_is_away(registry, peer, clock)
 
 
 async def test_deregistering_ends_the_heartbeats_and_tells_the_registry_once(registry, peer, clock):
+    peer.answers["/v1/health/service/test"] = answering([], INDEXED)
     registration = await registry.register(INSTANCE)
     await registration.deregister()
     await registration.deregister()
