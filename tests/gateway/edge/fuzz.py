@@ -1,7 +1,7 @@
 """Bytes against the reader of requests and the reader of answers, for as long as one likes.
 
-`python -m tests.gateway.edge.fuzz SECONDS [SEED]` mutates the corpus; with `atheris` installed it is
-guided by what the mutants reach. What breaks a promise is printed, to be kept in the corpus.
+`python -m tests.gateway.edge.fuzz SECONDS [SEED]` mutates the corpus; with `atheris` installed it
+is guided by what the mutants reach. What breaks a promise is printed, to be kept in the corpus.
 """
 
 from __future__ import annotations
