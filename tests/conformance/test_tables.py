@@ -588,7 +588,7 @@ async def test_prepare_names_every_difference_and_changes_nothing(
     await other.close()
 
 
-async def test_a_table_that_is_not_there_is_named_with_what_to_do(opener: Open) -> None:
+async def test_of_a_table_that_is_not_there_it_is_said_what_makes_it(opener: Open) -> None:
     """Somebody dropped it, or its row type was never given to `prepare`."""
     tables = opener()
     with pytest.raises(Faulty, match=r"nowhere.*is made again, empty, when the process.*prepare"):
