@@ -14,8 +14,9 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
+
+from tests.support.listening import Listening
 
 TOKEN = "x-amz-meta-stagedoor-write"
 
@@ -122,8 +123,8 @@ def fault(status: int, code: str) -> Answer:
 
 
 @dataclass
-class S3Server:
-    """Listens on a free loopback port while entered. `objects` are by path, bucket first."""
+class S3Server(Listening):
+    """The server itself. `objects` are by path, bucket first."""
 
     conditions: bool = True
     next_puts: list[Put] = field(default_factory=list)
@@ -132,29 +133,16 @@ class S3Server:
     objects: dict[str, Stored] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     delayed: Request | None = None
-    port: int = 0
-    _server: asyncio.Server | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def count(self, method: str) -> int:
         return sum(request.method == method for request in self.requests)
 
-    async def __aenter__(self) -> S3Server:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 26)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, self.host, 0, limit=1 << 26)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -18,8 +18,9 @@ import ssl
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol, cast
+
+from tests.support.listening import Listening
 
 
 class Step(Protocol):
@@ -189,17 +190,14 @@ class Repeats:
             await asyncio.sleep(0)
 
 
-class Scripted:
-    """The peer itself; listens on a free loopback port while entered."""
+class Scripted(Listening):
+    """The peer itself."""
 
     def __init__(self, *scripts: Sequence[Step], tls: ssl.SSLContext | None = None) -> None:
         self.scripts: list[Sequence[Step]] = list(scripts) or [[]]
         self.tls = tls
-        self.host = "127.0.0.1"
-        self.port = 0
         self.connections: list[Link] = []
         self._accepted = 0
-        self._server: asyncio.Server | None = None
 
     def _accept(self) -> Link:
         steps = self.scripts[min(self._accepted, len(self.scripts) - 1)]
@@ -211,22 +209,11 @@ class Scripted:
         """Everything received, over all connections in the order of their acceptance."""
         return b"".join(bytes(link.received) for link in self.connections)
 
-    async def __aenter__(self) -> Scripted:
+    async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, self.host, 0, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+        return await loop.create_server(self._accept, self.host, 0, ssl=self.tls)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        for _ in range(5):  # asyncio loses an accepted socket when its server closes meanwhile
-            await asyncio.sleep(0)
-        self._server.close()
+    async def _hang_up(self, failure: BaseException | None) -> None:
         for link in self.connections:
             assert link.task is not None and link.transport is not None
             link.task.cancel()

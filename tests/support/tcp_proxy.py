@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import TracebackType
+
+from tests.support.listening import Listening
 
 _PIECE = 65536
 
 
-class TcpProxy:
-    """Listens on a free loopback port while entered. Belongs to one event loop."""
+class TcpProxy(Listening):
+    """The proxy itself. Belongs to one event loop."""
 
     def __init__(self, host: str, port: int, *, delay_s: float = 0.0) -> None:
-        self.host = "127.0.0.1"
-        self.port = 0
         self.delay_s = delay_s
         self.accepted = 0
         self._target = (host, port)
@@ -34,7 +33,6 @@ class TcpProxy:
         self._refusing = False
         self._links: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
 
     @property
     def connections(self) -> int:
@@ -58,19 +56,10 @@ class TcpProxy:
     def accept(self) -> None:
         self._refusing = False
 
-    async def __aenter__(self) -> TcpProxy:
-        self._server = await asyncio.start_server(self._accept, self.host, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._accept, self.host, 0)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
+    async def _hang_up(self, failure: BaseException | None) -> None:
         self.cut()
         for link in self._links:
             link.cancel()
