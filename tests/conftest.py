@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from deploy.compiled import use
 
 use()  # before anything of ours is imported: on the compiled hot path, where there is one
+
+settings.register_profile("fast", max_examples=20)
+if os.environ.get("STAGEDOOR_TEST_FAST"):
+    settings.load_profile("fast")
 
 LONGEST = "tests/system/test_real.py"
 

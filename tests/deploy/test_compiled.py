@@ -128,6 +128,7 @@ def parsed() -> Iterator[tuple[str, ast.Module]]:
             yield name, ast.parse(file.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_no_compiled_module_raises_from_a_cause() -> None:
     """mypyc forgets the cause. `from None` hides nothing that matters; set `__cause__` instead."""
     lost = [
@@ -146,6 +147,7 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
+@pytest.mark.slow
 def test_a_class_and_its_own_bases_are_compiled_or_none_of_them() -> None:
     """mypyc refuses the one way when it compiles, Python the other when it makes the class."""
     torn = []
@@ -165,6 +167,7 @@ def test_a_class_and_its_own_bases_are_compiled_or_none_of_them() -> None:
     assert torn == []
 
 
+@pytest.mark.slow
 def test_every_compiled_module_is_there() -> None:
     names = {name for name, _ in parsed()}
     assert set(MODULES) <= names and list(MODULES) == sorted(MODULES)

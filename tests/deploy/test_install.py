@@ -29,6 +29,7 @@ def environ(packages: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*lines[:-1], *own])}
 
 
+@pytest.mark.slow
 def test_the_installed_command_runs(python: Path, tmp_path: Path) -> None:
     command = install(python, tmp_path, tmp_path)
     done = subprocess.run(

@@ -34,6 +34,7 @@ def test_mutants_of_the_corpus_are_read_alike_by_us_and_by_a_strict_parser() -> 
     assert fuzz.run(3, seed=1) > 100
 
 
+@pytest.mark.slow
 def test_a_guided_fuzzer_finds_nothing() -> None:
     if importlib.util.find_spec("atheris") is None:
         missing("atheris is not installed: it has no build for this machine or this Python")

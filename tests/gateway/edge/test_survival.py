@@ -14,6 +14,7 @@ from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.gateways import GET, Raw, fields_of, one_rule, running, status_of
 from tests.support.scripted import OK, Reads, Repeats, Scripted, Sends, answers, eventually
 
+pytestmark = pytest.mark.slow  # crowds of clients, each waited out
 SHORT = Limits(head_s=1.5, body_window_s=1.5, stall_s=1.5, linger_s=0.2)
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
 CROWD = 60
