@@ -55,8 +55,8 @@ def url(name: str) -> str:
 
 
 def fresh(name: str) -> str:
-    """The same server's URL with a keyspace or bucket that nobody used before, or the next of Redis's
-    fifteen databases, which may hold what an earlier test left.
+    """The same server's URL with a keyspace or bucket that nobody used before. Redis has only
+    fifteen databases to go round: the next one, which may hold what an earlier test left.
 
     Keyspaces are not made: the adapter does that. Buckets are. Kafka and Consul have no such
     part: give topics and services names of their own, such as `unique("orders")`.
