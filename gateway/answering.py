@@ -85,6 +85,9 @@ class Answering(Context):
             kept, _ = response.travelling(headers)
             lines = response.interim(status, reason(status), kept)
             self._downstream.write(lines)
+            if status == 100 and self.asks_first:
+                self.asks_first = False
+                self._downstream.release()
 
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
         if self._watch is not None:
@@ -281,10 +284,11 @@ class Answering(Context):
 
     def expire(self, now: float) -> None:
         """The rule's timeout has passed; an answer on its way only has to keep moving, and a body
-        that we wait for is the listener's to time."""
+        that we wait for is the listener's to time, unless the client waits to be asked for it."""
         if self._done:
             return
-        if self._more and not self._held and self.ready is not None:
+        waits = self._more and not (self._held or self.asks_first)
+        if waits and self.ready is not None:
             self.ready.timeouts.enter(self, now)
             return
         if not self.status or self._parked is not None:

@@ -37,6 +37,7 @@ class Context(Request):
     """`claims` is None until a credential was verified. `status` is 0 until an answer has begun.
 
     A trace is only `digits` until somebody asks for it: most exchanges end without a word about it.
+    `asks_first`: the client waits for 100 (Continue) before it sends the body.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Context(Request):
         "_standing",
         "_task",
         "_watch",
+        "asks_first",
         "attempts",
         "bytes_in",
         "bytes_out",
@@ -81,6 +83,7 @@ class Context(Request):
     digits: bytes
     known_trace: Trace | None
     ready: ReadyRoute | None
+    asks_first: bool
     version: int
     caller: Claims | None
     claims: Mapping[str, Any] | None

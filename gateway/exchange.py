@@ -59,6 +59,7 @@ class Exchange(Racing):
         self.digits = b""
         self.known_trace = None
         self.ready = None
+        self.asks_first = False
         self.version = 0
         self.caller = None
         self.claims = None
@@ -83,6 +84,7 @@ class Exchange(Racing):
         self._body = body
         self._more = more
         self._trailers = trailers
+        self.asks_first = more and self.fields.expects and not body
         self.bytes_in = len(body)
         self.started = gateway.monotonic()
         in_flight = gateway.in_flight
@@ -98,6 +100,7 @@ class Exchange(Racing):
         if self._done:
             return
         self.bytes_in += len(body)
+        self.asks_first = False
         self._more = more
         self._trailers = trailers
         ready = self.ready

@@ -75,7 +75,7 @@ class Racing(Attempting):
         watch = self._watch
         if watch is None or not self._is_waiting(number):
             return
-        if self._more and not self._held:
+        if self._more and not (self._held or self.asks_first):
             clock = self._gateway.clock
             watch.timers.append(clock.call_later(timeout_s, self._late, number, timeout_s))
             return

@@ -245,10 +245,13 @@ class EdgeConnection:
         self._waits.bodies.enter(self, self._owner.clock.monotonic())
 
     def check_rate(self, now: float) -> None:
-        """A window has passed: enough of the body must have come, unless we held it back."""
+        """A window has passed: enough of the body must have come, unless we held it back, or the
+        client rightly waits to be told to send it."""
         least = self._limits.body_rate * self._limits.body_window_s
         received = self._reader.received
-        if not self._held and received - self._mark < least:
+        exchange = self.exchange
+        waits = self._held or (exchange is not None and exchange.asks_first)
+        if not waits and received - self._mark < least:
             self.refuse(SlowBody("the request's body comes too slowly"))
             return
         self._mark = received

@@ -61,6 +61,8 @@ class Inflight(Protocol):
     """A request in flight, as the client's connection sees it."""
 
     fields: Fields
+    asks_first: bool
+    """Whether the client waits for 100 (Continue) before it sends the body."""
 
     def begin(self, body: bytes, more: bool, trailers: Headers) -> None:
         """The head is read, and `body` with it; `more` of it may follow."""

@@ -1,11 +1,12 @@
 """Slow clients and slow instances, on a clock that the test moves."""
 
+import asyncio
 from pathlib import Path
 
 from chassis.clock import ManualClock
 from gateway.edge.limits import Limits
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
-from tests.support.scripted import OK, Reads, Scripted, Sends, answers, eventually
+from tests.support.scripted import OK, Holds, Reads, Scripted, Sends, answers, eventually
 
 
 async def pass_time(clock: ManualClock, seconds: float) -> None:
@@ -75,6 +76,54 @@ async def test_a_body_below_the_least_rate_is_answered_408(tmp_path: Path) -> No
         await eventually(lambda: upstream.received.count(b"x") >= 11_100)
         await pass_time(clock, 10.5)
         assert status_of(await client.rest()) == 408
+
+
+EXPECTS = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_slow(tmp_path: Path) -> None:
+    clock, go = ManualClock(), asyncio.Event()
+    script = [Reads(), Holds(go), Sends(CONTINUE), Reads(b"hello"), Sends(OK)]
+    async with (
+        Scripted(script) as upstream,
+        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(EXPECTS)
+        await eventually(lambda: bool(upstream.received))
+        await pass_time(clock, 13)
+        go.set()
+        assert status_of(await client.head()) == 100
+        await pass_time(clock, 9)
+        client.send(b"hello")
+        assert status_of(await client.head()) == 200
+
+
+async def test_once_asked_for_its_body_a_client_has_to_send_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with (
+        Scripted([Reads(), Sends(CONTINUE), Reads(b"never")]) as upstream,
+        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(EXPECTS)
+        assert status_of(await client.head()) == 100
+        await pass_time(clock, 10.5)
+        assert status_of(await client.rest()) == 408
+
+
+async def test_an_instance_that_never_asks_for_the_body_is_late(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with (
+        Scripted([Reads(b"never")]) as upstream,
+        running(tmp_path, one_rule(upstream.port, timeout_s="12"), clock=clock) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(EXPECTS)
+        await eventually(lambda: bool(upstream.received))
+        await pass_time(clock, 13)
+        assert status_of(await client.rest()) == 504
 
 
 async def test_no_answer_within_the_rules_timeout_is_504(tmp_path: Path) -> None:
