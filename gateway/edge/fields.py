@@ -57,7 +57,7 @@ OURS = frozenset(
 """Set by the edge only; whoever sends them from outside has them taken away."""
 
 READ = frozenset({b"host", b"content-length", b"expect", b"baggage"})
-LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | FORWARDING | OURS
+LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | FORWARDING | OURS | {b"http2-settings"}
 WATCHED = LEFT_OUT | READ
 ORDINARY = frozenset(
     {
@@ -89,7 +89,9 @@ ORDINARY = frozenset(
 
 _FAULT_MEMBER = b"fi"
 _LENGTH_MAXIMUM = (1 << 63) - 1
+_LENGTH_DIGITS = 19
 _UNDERSCORE = ord("_")
+_OTHER_HTTP = frozenset({b"h2", b"h2c", b"http"})
 _CONNECTION_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te", b"host"})
 _NEVER_TRAILERS = frozenset(
     {b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type"}
@@ -184,9 +186,7 @@ class Fields:
         for name, value in noted:
             seen[name] = seen[name] + b", " + value if name in seen else value
         if b"content-length" in seen:
-            self.length = length = int(seen[b"content-length"])
-            if length > _LENGTH_MAXIMUM:
-                raise BadRequest("the content-length is out of all reason", code="framing")
+            self.length = _length(seen[b"content-length"])
         if b"transfer-encoding" in seen:
             self._note_coding(seen[b"transfer-encoding"], is_11)
         if b"baggage" in seen:
@@ -218,7 +218,7 @@ class Fields:
             self.keep_alive = True
         if b"upgrade" in options and upgrade is not None:
             self.asks_upgrade = True
-            if is_11 and self.length == 0 and upgrade.lower() != b"h2c":
+            if is_11 and self.length == 0 and _may_upgrade_to(upgrade):
                 self.upgrade = upgrade
         named = options - _CONNECTION_OPTIONS
         if named:
@@ -265,12 +265,26 @@ def _has_twin(twin: bytes, names: set[bytes]) -> bool:
     return twin in names or twin in WATCHED or twin.startswith(PREFIX)
 
 
+def _length(value: bytes) -> int:
+    """Of a Content-Length that the parser has found to be digits."""
+    length = int(value) if len(value) <= _LENGTH_DIGITS else _LENGTH_MAXIMUM + 1
+    if length > _LENGTH_MAXIMUM:
+        raise BadRequest("the content-length is out of all reason", code="framing")
+    return length
+
+
+def _may_upgrade_to(upgrade: bytes) -> bool:
+    """Whether nothing among the protocols is HTTP by another name, which would carry requests past
+    the rules."""
+    names = {name.strip(b" \t").partition(b"/")[0].lower() for name in upgrade.split(b",")}
+    return not names & _OTHER_HTTP
+
+
 def clean_trailers(fields: Headers) -> Headers:
-    """Trailer fields that may travel on: none that frames, routes or identifies (RFC 9110 6.5)."""
-    return [
-        pair
-        for pair in fields
-        if pair[0] not in WATCHED
-        and pair[0] not in _NEVER_TRAILERS
-        and not pair[0].startswith(PREFIX)
-    ]
+    """Trailer fields that may travel on, of any case: none that frames, routes or identifies (RFC
+    9110 6.5), with underscores in place of hyphens neither."""
+    return [pair for pair in fields if _may_trail(pair[0].lower().replace(b"_", b"-"))]
+
+
+def _may_trail(name: bytes) -> bool:
+    return not (name in WATCHED or name in _NEVER_TRAILERS or name.startswith(PREFIX))

@@ -50,6 +50,7 @@ MALFORMED = {
     "Transfer-Encoding xchunked": get(b"Transfer-Encoding: xchunked"),
     "Transfer-Encoding with a control character": get(b"Transfer-Encoding: \x0bchunked"),
     "two Transfer-Encoding": get(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+    "a Content-Length of thousands of digits": get(b"Content-Length: " + b"0" * 5000 + b"1"),
     "obs-fold": get(b"X: a", b" b"),
     "obs-fold before any field": b"GET / HTTP/1.1\r\n X: a\r\nHost: a\r\n\r\n",
     "bare LF": b"GET / HTTP/1.1\nHost: a\n\n",

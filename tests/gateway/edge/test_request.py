@@ -123,6 +123,16 @@ def test_only_a_bodyless_upgrade_to_something_else_than_h2c_is_offered_on() -> N
 
 
 @pytest.mark.parametrize(
+    "protocols", [b"websocket, h2c", b"h2c ,websocket", b"H2C/1", b"HTTP/2.0", b"a,\th2"]
+)
+def test_an_upgrade_that_may_become_another_http_is_not_offered_on(protocols: bytes) -> None:
+    asks = [(b"connection", b"upgrade"), (b"upgrade", protocols), (b"http2-settings", b"AAMA")]
+    got = request(asks)
+    assert got.fields.upgrade is None
+    assert got.headers == [HOST]
+
+
+@pytest.mark.parametrize(
     ("target", "path"),
     [
         (b"http://a.example/p?q", b"/p"),
@@ -182,6 +192,11 @@ def test_only_a_trusted_proxy_says_who_the_client_is() -> None:
     told = [(b"x-forwarded-for", b"203.0.113.9")]
     assert request(told).client == "192.0.2.1"
     assert request(told, trusted=True).client == "203.0.113.9"
+
+
+@pytest.mark.parametrize("name", [b"X-Passport", b"x_passport", b"X_Forwarded_For", b"Set-Cookie"])
+def test_trailers_of_any_spelling_imitate_nothing_of_ours(name: bytes) -> None:
+    assert clean_trailers([(name, b"1"), (b"X_Sum", b"2")]) == [(b"X_Sum", b"2")]
 
 
 def test_trailers_lose_what_frames_routes_or_identifies() -> None:
