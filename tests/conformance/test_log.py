@@ -24,7 +24,7 @@ from chassis.events import Consumer, Log, Message, Record, Topic, open_log
 from chassis.events.log import MESSAGE_LIMIT, Partition
 from chassis.events.partition import partition_of
 from tests.support import real
-from tests.support.cancelling import CancelledAt
+from tests.support.cancelling import interrupted
 
 T = TypeVar("T")
 Open = Callable[[], Log]
@@ -79,17 +79,6 @@ async def settle(*consumers: Consumer, on: frozenset[Partition] = ALL) -> list[R
             shares = [len(share) for share in owned]
             if frozenset().union(*owned) == on and max(shares) - min(shares) <= 1:
                 return found
-
-
-async def interrupted(
-    call: Awaitable[T], at: int, keep: Callable[[T], object] = lambda _: None
-) -> bool:
-    """Cancels the call at its await number `at`; False, its result kept, when it ends before."""
-    try:
-        keep(await CancelledAt(call, at))
-    except asyncio.CancelledError:
-        return True
-    return False
 
 
 def positions(records: list[Record]) -> dict[Partition, int]:

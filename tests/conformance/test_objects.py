@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,7 @@ from chassis.errors import (
 from chassis.storage import Objects, open_objects
 from chassis.storage.objects import check_key
 from tests.support import buckets
+from tests.support.cancelling import interrupted
 
 KEY = "raw/play.lifecycle/1700000000000000/dt=2025-01-01/hr=07/p=3/00000000000000000042.parquet"
 
@@ -281,6 +282,17 @@ async def test_cancelled_at_any_await_it_is_done_whole_or_not_at_all(objects: Ob
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    alone: list[Callable[[int], Awaitable[object]]] = [
+        lambda at: objects.create(f"c/at-{at}", body),
+        lambda at: objects.create_from(f"p/at-{at}", pieces_of(body, body)),
+        lambda at: objects.get_range("there", -1, 1),
+        lambda at: objects.head("there"),
+        lambda at: objects.delete(f"c/at-{at}"),
+    ]
+    for call in alone:
+        at = 0
+        while await interrupted(call(at), at):
+            at += 1
     assert {info.size async for info in objects.list("c")} <= {100_000}
     assert {info.size async for info in objects.list("p")} <= {200_000}
     assert await objects.get("there") in {b"%d" % n for n in range(24)}

@@ -17,6 +17,7 @@ from chassis.clock import SYSTEM, ManualClock
 from chassis.contracts.keys import Key
 from chassis.errors import ConfigurationFault, Faulty, SchemaFault, StoreUnavailable, Unprocessable
 from chassis.storage import Tables, open_tables
+from tests.support.cancelling import interrupted
 from tests.support.keyspaces import shared
 from tests.support.rows import Alone, Colour, Every, Fleeting, Grade, OnlyKey, Place, Waning
 
@@ -340,13 +341,16 @@ async def test_a_call_cancelled_at_any_await_holds_nothing_up(tables: Tables, na
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
+    awaits = 0
+    while await interrupted(WRITES[name](tables, f"{name}-at-{awaits}"), awaits):
+        awaits += 1
     await WRITES[name](tables, f"{name}-after")
     await tables.put(Place("after", "a", 1))
     assert await tables.get(Place, "after", "a") == Place("after", "a", 1)
     if name == "put":
-        for turns in range(12):
-            rows = await tables.page(Place, f"{name}-{turns}")
-            alone = await tables.get(Alone, f"{name}-{turns}")
+        for key in (*range(12), *(f"at-{at}" for at in range(awaits))):
+            rows = await tables.page(Place, f"{name}-{key}")
+            alone = await tables.get(Alone, f"{name}-{key}")
             assert (len(rows), alone is not None) in ((0, False), (2, True))
 
 
