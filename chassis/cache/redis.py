@@ -144,11 +144,17 @@ class RedisCache:
     async def _do(self, call: Callable[[], Awaitable[Any]]) -> Any:
         if self._closed:
             raise StoreUnavailable(f"{self._place}: this cache is closed")
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
         try:
             async with asyncio.timeout(2 * self._place.timeout_s):  # a turn in the pool, an answer
-                return await call()
+                done = await call()
         except (RedisError, OSError) as fault:
             raise self._translated(fault) from fault
+        if task.cancelling() > cancelled:  # `wait_for`, in the driver, may lose it in Python 3.11
+            raise asyncio.CancelledError
+        return done
 
     def _translated(self, fault: Exception) -> StagedoorError:
         text = str(fault)
