@@ -20,6 +20,7 @@ from chassis.telemetry import Trace
 from gateway.edge import response
 from gateway.edge.client_certificate import Certificate
 from gateway.edge.ports import Downstream
+from gateway.edge.refusals import ALLOW, MethodNotAllowed
 from gateway.edge.request import Request
 from gateway.edge.response import Framing
 from gateway.ready import ReadyRoute, Serving
@@ -164,6 +165,8 @@ class Context(Request):
         trace = self.trace
         if trace is not None:
             headers.append((b"x-request-id", trace.trace_id.encode()))
+        if isinstance(failure, MethodNotAllowed):
+            headers.append(ALLOW)
         if self.attempts > 1:
             headers.append((ATTEMPT, b"%d" % self.attempts))
         self.reply(status, headers, body)

@@ -15,6 +15,7 @@ from gateway.context import Context
 from gateway.edge import response
 from gateway.edge.expiry import Expiry
 from gateway.edge.ports import Downstream
+from gateway.edge.refusals import ALLOW, MethodNotAllowed
 from gateway.edge.response import Framing
 from gateway.exchange import Exchange
 from gateway.filters.authenticate import Authenticate, RequireScopes
@@ -146,6 +147,8 @@ class Gateway:
         self.observer.refused(
             method, status, failure.outcome, downstream.peer.address, failure.detail
         )
+        if isinstance(failure, MethodNotAllowed):
+            headers.append(ALLOW)
         head = response.head(
             status, reason(status), headers, Framing.LENGTH, is_11=True, keep_alive=False
         )

@@ -18,7 +18,7 @@ from gateway import upstream
 from gateway.context import CLIENT_GONE
 from gateway.edge.fields import Fields
 from gateway.edge.ports import Downstream
-from gateway.edge.refusals import BodyTooLarge, NoRoute
+from gateway.edge.refusals import ALLOW, BodyTooLarge, MethodNotAllowed, NoRoute
 from gateway.edge.request import Request
 from gateway.edge.response import Framing
 from gateway.filters.chain import run
@@ -136,11 +136,11 @@ class Exchange(Racing):
         self._serving = serving
         self.version = serving.version
         if self.target == b"*":
-            self.reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
+            self.reply(204, [ALLOW])
             return
         match = serving.match(self)
         if match is None:
-            raise NoRoute("no rule matches this request")
+            raise self._unmatched()
         self.ready = ready = serving.ready(match.route)
         limit = match.route.body_limit
         if limit is not None and (self.fields.length > limit or self.bytes_in > limit):
@@ -156,6 +156,11 @@ class Exchange(Racing):
             self._run_inbound(ready)
         else:
             self._endpoint(ready, self.started)
+
+    def _unmatched(self) -> StagedoorError:
+        if self.method == b"TRACE":
+            return MethodNotAllowed("no rule lists TRACE for this request")
+        return NoRoute("no rule matches this request")
 
     def _continue_trace(self, claimed: bytes) -> None:
         """Only a trusted proxy's trace is continued: anybody else's is kept as a link."""
@@ -180,7 +185,7 @@ class Exchange(Racing):
             self.claims = {}
         match: Match | None = self._serving.match(self)
         if match is None:
-            raise NoRoute("no rule matches this request")
+            raise self._unmatched()
         assert self.ready is not None
         self.ready.timeouts.leave(self)
         self.ready = ready = self._serving.ready(match.route)

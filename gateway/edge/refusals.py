@@ -6,10 +6,14 @@ from chassis.errors import NotFound, RequestFailure
 
 
 class MethodNotAllowed(RequestFailure):
-    """CONNECT and TRACE, which nobody here may ask for."""
+    """CONNECT, which nobody here may ask for, and TRACE where no rule lists it."""
 
     status = 405
     code = "method_not_allowed"
+
+
+ALLOW = (b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
+"""What an answer of 405, and one to `OPTIONS *`, says of methods; rules may take others."""
 
 
 class SlowHead(RequestFailure):

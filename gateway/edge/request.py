@@ -8,8 +8,6 @@ from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
 from gateway.edge.refusals import MethodNotAllowed
 
-REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
-
 
 class Request:
     """What the rules and the filters see of a request. Targets are raw, byte for byte.
@@ -66,8 +64,8 @@ class Request:
 
 
 def check_method(method: bytes) -> None:
-    if method in REFUSED_METHODS:
-        raise MethodNotAllowed(f"{method.decode()} is not allowed here")
+    if method == b"CONNECT":
+        raise MethodNotAllowed("CONNECT is not allowed here")
 
 
 def origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:

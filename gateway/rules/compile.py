@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 
 from chassis.clock import Clock
 from gateway.rules import hosts, paths, predicates
-from gateway.rules.match import Entry, HostMap, Key, Node, Snapshot, Table, sort_tables
+from gateway.rules.match import (
+    TRACE,
+    Entry,
+    HostMap,
+    Key,
+    Node,
+    Snapshot,
+    Table,
+    sort_tables,
+)
 from gateway.rules.model import (
     Document,
     HeaderEdits,
@@ -39,6 +48,7 @@ def compile_document(
         source=source,
         entries=entries,
         tiers=build_tiers(entries),
+        traced=build_tiers(tuple(entry for entry in entries if TRACE in entry.methods)),
         routes=routes,
         clusters=document.clusters,
         auth=document.auth,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from gateway.rules.match import Entry, Snapshot
+from gateway.rules.match import TRACE, Entry, Snapshot
 from gateway.rules.model import Golden
 from gateway.rules.paths import normalise
 from gateway.rules.route import Headers, Route, View
@@ -90,7 +90,7 @@ def explain(snapshot: Snapshot, request: Request) -> Explanation:
         version=snapshot.version,
         winner=route.name if route else None,
         because=_because(winner, path),
-        action=_action(winner),
+        action=_action(winner, request.method),
         clusters=list(route.clusters) if route else [],
         needs_claims=found.needs_claims if found is not None else False,
         misses=_near(misses, winner, request),
@@ -116,9 +116,9 @@ def _because(winner: Entry | None, path: bytes | None) -> str:
     return f"host {hosts}, {', '.join(conditions)}"
 
 
-def _action(winner: Entry | None) -> str:
+def _action(winner: Entry | None, method: bytes) -> str:
     if winner is None:
-        return "404"
+        return "405" if method == TRACE.encode() else "404"
     rule = winner.route.rule
     return "redirect" if rule.redirect else "reply" if rule.reply else "forward"
 

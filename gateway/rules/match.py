@@ -21,6 +21,9 @@ from gateway.rules.route import Match, Route, View
 Key = tuple[Any, ...]
 
 _HOSTS_KEPT = 1_024
+_TRACE = b"TRACE"
+TRACE = "TRACE"
+"""Only for rules that list it: it tells whoever asks what the fields of a request became."""
 
 
 class Entry:
@@ -88,6 +91,8 @@ class Entry:
             reasons.append(f"not {self.path}")
         if self._methods and view.method not in self._methods:
             reasons.append(f"method is not {' or '.join(self.methods)}")
+        elif not self._methods and view.method == _TRACE:
+            reasons.append("TRACE is only for rules that list it")
         known = getattr(view, "claims", None) is not None
         tested = (p for p in self.predicates if known or not p.claims)
         return reasons + [f"not {p.says}" for p in tested if not p.test(view)]
@@ -214,6 +219,8 @@ class Snapshot:
     entries: tuple[Entry, ...]
     tiers: tuple[HostMap, ...]
     """One a value of `precedence`, the highest first; nearly always one."""
+    traced: tuple[HostMap, ...]
+    """The same of the entries that list TRACE."""
     routes: Mapping[str, Route]
     clusters: Mapping[str, Cluster]
     auth: Mapping[str, AuthPolicy]
@@ -228,7 +235,9 @@ class Snapshot:
         if path is None:
             return None
         tables = self._tables.get(view.host)
-        if tables is None:
+        if view.method == _TRACE:
+            tables = tuple(table for tier in self.traced for table in tier.tables(view.host))
+        elif tables is None:
             tables = self._find_tables(view.host)
         for table in tables:
             if found := table.find(view, path):

@@ -113,7 +113,7 @@ MALFORMED = {
 
 OTHERS = {
     "CONNECT": (405, b"CONNECT a:1 HTTP/1.1\r\n" + H + b"\r\n"),
-    "TRACE": (405, b"TRACE / HTTP/1.1\r\n" + H + b"\r\n"),
+    "TRACE": (405, b"TRACE / HTTP/1.1\r\n" + H + b"Connection: close\r\n\r\n"),
     "the HTTP/2 preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "HTTP/2.0": (505, get(version=b"HTTP/2.0")),
     "HTTP/1.2": (505, get(version=b"HTTP/1.2")),
@@ -222,3 +222,27 @@ async def test_connections_beyond_the_limit_are_closed_and_counted(tmp_path: Pat
         assert worker.listener.counts.full == 1
         first.send(GET)
         assert status_of((await first.answer())[0]) == 200
+
+
+@pytest.mark.parametrize("name", ["CONNECT", "TRACE"])
+async def test_a_method_that_is_not_allowed_is_told_what_is(name: str, tmp_path: Path) -> None:
+    _, answer, _ = await refused(tmp_path, OTHERS[name][1])
+    assert b"\r\nallow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n" in answer
+
+
+async def test_trace_is_forwarded_where_a_rule_lists_it_and_nowhere_else(tmp_path: Path) -> None:
+    rules = (
+        'clusters: {{up: {{instances: ["127.0.0.1:{port}"]}}}}\nrules:\n'
+        "  - {{name: all, match: {{path_prefix: /}}, forward: up}}\n"
+        "  - {{name: seen, match: {{path_prefix: /seen, methods: [TRACE]}}, forward: up}}\n"
+    )
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, rules.format(port=upstream.port)) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(b"TRACE /other HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert status_of((await client.answer())[0]) == 405
+        client.send(b"TRACE /seen/it HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.answer())[1] == b"ok"
+    assert upstream.received.startswith(b"TRACE /seen/it HTTP/1.1\r\n")

@@ -182,10 +182,10 @@ def test_no_host_at_all_is_refused() -> None:
         Fields([], is_11=True)
 
 
-@pytest.mark.parametrize("method", [b"CONNECT", b"TRACE"])
-def test_connect_and_trace_are_not_allowed(method: bytes) -> None:
+def test_connect_is_not_allowed_and_trace_is_the_rules_to_allow() -> None:
     with pytest.raises(MethodNotAllowed):
-        request(method=method)
+        request(method=b"CONNECT")
+    assert request(method=b"TRACE").method == b"TRACE"
 
 
 def test_only_a_trusted_proxy_says_who_the_client_is() -> None:
