@@ -212,6 +212,28 @@ async def test_copies_that_are_not_as_asked_are_named() -> None:
             await tables.prepare(Alone)
 
 
+async def test_nothing_is_read_or_written_where_most_copies_are_missing() -> None:
+    """Of three copies on one node only one can answer: that is no quorum, for any call."""
+    keyspace = Keyspace(real.fresh("cassandra"))
+    async with opened(keyspace.url) as tables:
+        await tables.prepare(Alone)
+        await tables.put(Alone("a", 1))
+        keyspace.run(
+            f"ALTER KEYSPACE {keyspace.name} WITH replication ="
+            " {'class': 'NetworkTopologyStrategy', 'datacenter1': 3}"
+        )
+        for call in (
+            tables.get(Alone, "a"),
+            tables.page(Alone, "a"),
+            tables.put(Alone("b", 1)),
+            tables.put_versioned([(Alone("b", 1), 1)]),
+            tables.insert(Alone("b", 1)),
+        ):
+            with pytest.raises(StoreUnavailable, match="consistency"):
+                await call
+    keyspace.drop()
+
+
 async def test_a_keyspace_without_data_centres_is_refused() -> None:
     name = f"{shared().name}_simple"
     shared().run(
