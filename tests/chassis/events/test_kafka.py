@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -12,13 +13,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from chassis.clock import SYSTEM
 from chassis.deadline import Deadline
 from chassis.errors import ConfigurationFault, Fenced, Missing, SchemaFault, StoreUnavailable
-from chassis.events import Message, Spool, Topic, open_log
+from chassis.events import Message, Record, Spool, Topic, open_log
 from chassis.events.kafka import KafkaLog
 from chassis.events.kafka_epochs import decided
 from chassis.events.kafka_faults import translated
@@ -154,6 +155,22 @@ async def test_a_topic_made_anew_has_a_higher_epoch(log: KafkaLog) -> None:
     assert await log.epoch("plays") > epoch
     assert await log.ends("plays") == {0: 0, 1: 0, 2: 0}
     assert await log.produce([Message("plays", b"k", b"v")])
+
+
+async def test_a_committed_position_says_who_committed_it(log: KafkaLog) -> None:
+    await log.produce([Message("plays", b"k", b"v")])
+    consumer = log.consumer("g", ["plays"])
+    found: list[Record] = []
+    while not found:
+        found = await consumer.consume(1, 1.0)
+    (record,) = found
+    await consumer.commit({("plays", record.partition): 1})
+    place = TopicPartition(log.cluster.options.prefix + "plays", record.partition)
+    reader = Consumer(log.cluster.consumer("g"))
+    (stored,) = await asyncio.to_thread(reader.committed, [place], 10.0)
+    reader.close()
+    assert (stored.offset, stored.metadata) == (1, f"{socket.gethostname()} {os.getpid()}")
+    await consumer.close()
 
 
 @pytest.mark.slow
