@@ -54,6 +54,7 @@ async def gateway_process(
         sys.executable,
         *("--rules", str(file), "--home", str(folder / "home")),
         *("--listen", "tcp://127.0.0.1:0" + options, "--admin", "127.0.0.1:0"),
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -213,3 +215,20 @@ async def test_a_large_upload_and_a_slow_download_leave_the_memory_as_it_was(
         told = f"{up >> 10} KiB more for an upload, {(most - before) >> 10} KiB with a download"
         record_property("measured", f"256 MiB each way: {told}")
         assert most - before < 10 << 20
+
+
+async def test_a_gateway_alone_has_no_successor_that_a_hangup_could_make_way_for(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Scripted(answers()) as upstream,
+        gateway_process(tmp_path, one_rule(upstream.port)) as gateway,
+        Raw(gateway.port) as before,
+    ):
+        os.kill(gateway.pid, signal.SIGHUP)
+        before.send(GET)
+        head, _ = await before.answer()
+        assert b"connection: close" not in head
+        async with Raw(gateway.port) as after:
+            after.send(GET)
+            assert status_of((await after.answer())[0]) == 200
