@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -89,13 +88,13 @@ async def build(
 
 
 async def serve(settings: Settings, ready: Ready = bool, *, clock: Clock = SYSTEM) -> None:
-    """Runs one gateway until SIGTERM or SIGINT, or a drain asked of its admin port; for SIGHUP see
-    `_on_hangup`. `ready` hears when it serves."""
+    """Runs one gateway until SIGTERM or SIGINT, or a drain asked of its admin port; `hang_up` says
+    what SIGHUP does. `ready` hears when it serves."""
     worker = await build(settings, clock=clock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.drain)
-    loop.add_signal_handler(signal.SIGHUP, _on_hangup(worker))
+    loop.add_signal_handler(signal.SIGHUP, worker.hang_up)
     try:
         await start(worker)
         ready(worker)
@@ -104,16 +103,6 @@ async def serve(settings: Settings, ready: Ready = bool, *, clock: Clock = SYSTE
         raise
     await worker.stopping.wait()
     await worker.shut()
-
-
-def _on_hangup(worker: Worker) -> Callable[[], object]:
-    """What SIGHUP does. Beside other workers a successor has the listening sockets. Alone it ends
-    what was started at a terminal, now gone; elsewhere it asks to read the files again, and that
-    happens by itself."""
-    settings = worker.settings
-    if settings.reuse_port or settings.held():
-        return worker.hand_over
-    return worker.drain if os.isatty(0) else bool
 
 
 async def start(worker: Worker) -> None:

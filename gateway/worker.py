@@ -60,6 +60,7 @@ class Worker:
         self._close = close
         self._is_ready = False
         self._hands_over = False
+        self._has_terminal = os.isatty(0)
 
     def __repr__(self) -> str:
         return f"Worker({self.telemetry.instance}, {self.gateway!r}, ready={self._is_ready})"
@@ -89,6 +90,14 @@ class Worker:
         """Begins to drain; a successor has the listening sockets, and who waits there."""
         self._hands_over = True
         self.stopping.set()
+
+    def hang_up(self) -> None:
+        """Beside other workers a successor is there. Alone, the terminal that it was started at is
+        gone; or somebody wants the files read again, which happens by itself."""
+        if self.settings.reuse_port or self.settings.held():
+            self.hand_over()
+        elif self._has_terminal:
+            self.drain()
 
     # -- life
 
