@@ -5,7 +5,7 @@ import textwrap
 
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.rules.build import check
@@ -170,6 +170,7 @@ DATA = st.recursive(
 
 
 @pytest.mark.slow
+@settings(deadline=None)
 @given(st.lists(DATA, max_size=3), st.dictionaries(st.sampled_from(["a", "b!"]), DATA))
 def test_whatever_the_data_each_item_is_read_or_has_a_fault(rules, clusters):
     text = json.dumps({"rules": rules, "clusters": clusters}).encode()
