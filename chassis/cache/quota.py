@@ -40,7 +40,3 @@ class Bucket:
             return Grant(0, (least - self.level) / quota.per_s)
         self.level -= tokens
         return Grant(tokens, 0.0)
-
-    def full_in_s(self, quota: Quota) -> float:
-        """After so long an untouched bucket is as good as a new one."""
-        return (quota.burst - self.level) / quota.per_s
