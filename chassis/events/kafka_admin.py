@@ -39,11 +39,13 @@ _LISTEN_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """`id` is the broker's name for this life of the topic; `led` whether all of it is usable."""
+    """`id` is the broker's name for this life of the topic; `led` whether all of it is usable;
+    `replicas` is how many copies its least copied partition has."""
 
     partitions: int
     id: str
     led: bool
+    replicas: int
 
 
 class Admin:
@@ -63,7 +65,12 @@ class Admin:
 
         found = await self._ask(ask, "describing topics", but=KafkaError.UNKNOWN_TOPIC_OR_PART)
         return {
-            name: TopicInfo(len(one.partitions), str(one.topic_id), _is_led(one.partitions))
+            name: TopicInfo(
+                len(one.partitions),
+                str(one.topic_id),
+                _is_led(one.partitions),
+                min(len(partition.replicas) for partition in one.partitions),
+            )
             for name, one in found.items()
         }
 

@@ -15,6 +15,7 @@ from chassis.events.log import MESSAGE_LIMIT, Topic
 
 REPLICAS = 3
 _AGAIN_S = 0.02
+_IN_SYNC = "min.insync.replicas"
 _LARGEST = 1_048_588  # what a broker takes by default: our limit and what framing adds
 
 Values = Mapping[str, str]
@@ -60,7 +61,7 @@ class Topics:
             made = await self._admin.create([_new(topic, replicas) for topic in absent])
             there = await self._wait_for(list(wanted))
         _check_counts(wanted, there)
-        await self._adjust([topic for name, topic in wanted.items() if name not in made])
+        await self._adjust([topic for name, topic in wanted.items() if name not in made], there)
         self._known |= there
         return made
 
@@ -76,11 +77,15 @@ class Topics:
                 )
             await self._clock.sleep(_AGAIN_S)
 
-    async def _adjust(self, topics: Sequence[Topic]) -> None:
+    async def _adjust(self, topics: Sequence[Topic], there: Mapping[str, TopicInfo]) -> None:
         if not topics:
             return
         settings = await self._admin.settings([topic.name for topic in topics])
-        faults = [fault for topic in topics for fault in faults_of(topic, settings[topic.name])]
+        faults = [
+            fault
+            for topic in topics
+            for fault in faults_of(topic, settings[topic.name], there[topic.name].replicas)
+        ]
         if faults:
             raise SchemaFault("; ".join(faults))
         for topic in topics:
@@ -95,20 +100,20 @@ def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
         "cleanup.policy": "delete",
         "retention.ms": _retention_ms(topic),
         "retention.bytes": "-1",
-        "min.insync.replicas": str(max(1, replicas - 1)),
+        _IN_SYNC: str(max(1, replicas - 1)),
         "unclean.leader.election.enable": "false",
         "max.message.bytes": str(_LARGEST),
         "message.timestamp.type": "LogAppendTime",
     }
 
 
-def faults_of(topic: Topic, found: Values) -> list[str]:
+def faults_of(topic: Topic, found: Values, replicas: int) -> list[str]:
     """What of an existing topic's settings would lose records or give them another meaning."""
-    faults = [
-        f"topic {topic.name} has {key}={found[key]}: set it to {value}"
-        for key, value in settings_of(topic, 1).items()
-        if key in _EXACT and found[key] != value
-    ]
+    right = settings_of(topic, replicas)
+    wrong = [key for key in right if key in _EXACT and found[key] != right[key]]
+    if int(found[_IN_SYNC]) < int(right[_IN_SYNC]):
+        wrong.append(_IN_SYNC)
+    faults = [f"topic {topic.name} has {key}={found[key]}: set it to {right[key]}" for key in wrong]
     if int(found["max.message.bytes"]) < MESSAGE_LIMIT:
         faults.append(
             f"topic {topic.name} has max.message.bytes={found['max.message.bytes']}:"

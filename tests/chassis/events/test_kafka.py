@@ -97,16 +97,19 @@ def test_settings_that_would_lose_records_are_faults_and_safer_ones_are_not() ->
     topic = Topic("plays", retention_s=60)
     made = settings_of(topic, replicas=3)
     assert made["min.insync.replicas"] == "2"
-    assert faults_of(topic, made) == []
-    assert faults_of(topic, made | {"max.message.bytes": "9000000"}) == []
+    assert faults_of(topic, made, 3) == []
+    assert faults_of(topic, made | {"max.message.bytes": "9000000"}, 3) == []
+    assert faults_of(topic, made | {"min.insync.replicas": "3"}, 3) == []
+    assert faults_of(topic, made | {"min.insync.replicas": "1"}, 1) == []
     for key, value in (
         ("cleanup.policy", "compact"),
         ("retention.bytes", "1000"),
         ("max.message.bytes", "1000"),
         ("message.timestamp.type", "CreateTime"),
         ("unclean.leader.election.enable", "true"),
+        ("min.insync.replicas", "1"),
     ):
-        assert [key in fault for fault in faults_of(topic, made | {key: value})] == [True]
+        assert [key in fault for fault in faults_of(topic, made | {key: value}, 3)] == [True]
 
 
 async def test_a_topic_made_by_hand_with_other_settings_is_a_schema_fault(log: KafkaLog) -> None:
