@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,10 @@ use()  # before anything of ours is imported: on the compiled hot path, where th
 settings.register_profile("fast", max_examples=20)
 if os.environ.get("STAGEDOOR_TEST_FAST"):
     settings.load_profile("fast")
+
+# A run in the background of a shell is deaf to interrupts, and so would be all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST = "tests/system/test_real.py"
 
