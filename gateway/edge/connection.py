@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
+from gateway.edge.leaving import has_left
 from gateway.edge.limits import Limits
 from gateway.edge.peer import Peer
 from gateway.edge.ports import Exchanges, Inflight
@@ -234,9 +235,18 @@ class EdgeConnection:
         if wanted is not self._reading and self._state != GONE:
             self._reading = wanted
             if wanted:
+                self._waits.unread.leave(self)
                 self.transport.resume_reading()
             else:
+                self._waits.unread.enter(self, self._owner.clock.monotonic())
                 self.transport.pause_reading()
+
+    def check_there(self, now: float) -> None:
+        """The loop does not see a client leave while it is not read."""
+        if has_left(self.transport.get_extra_info("socket")):
+            self.transport.abort()
+        else:
+            self._waits.unread.enter(self, now)
 
     # -- the least rate of a body
 

@@ -25,9 +25,14 @@ class Waiting(Hashable, Protocol):
 
     def check_unsent(self, now: float) -> None: ...
 
+    def check_there(self, now: float) -> None: ...
+
 
 C = TypeVar("C", bound=Waiting)
 
+
+LOOK_S = 0.04
+"""How often it is seen whether the client of a connection that is not read is still there."""
 
 MET = ("age", "body", "body_rate", "head", "head_time", "idle", "requests", "target", "unread")
 """What `Met` counts: a compiled class could not tell its slots."""
@@ -60,9 +65,9 @@ _BY_REFUSAL: Mapping[type[StagedoorError], str] = {
 
 class Waits(Generic[C]):
     """Connections by what they wait for: a request, the rest of a head, of a body, the end; or that
-    the client takes what it was sent."""
+    the client takes what it was sent; or, where it is not read, that it is still there."""
 
-    __slots__ = ("bodies", "heads", "idle", "lingering", "met", "unsent")
+    __slots__ = ("bodies", "heads", "idle", "lingering", "met", "unread", "unsent")
 
     def __init__(self, limits: Limits) -> None:
         self.idle: Expiry[C] = Expiry(limits.idle_s)
@@ -70,11 +75,19 @@ class Waits(Generic[C]):
         self.bodies: Expiry[C] = Expiry(limits.body_window_s)
         self.lingering: Expiry[C] = Expiry(limits.linger_s)
         self.unsent: Expiry[C] = Expiry(limits.stall_s)
+        self.unread: Expiry[C] = Expiry(LOOK_S)
         self.met = Met()
 
     def forget(self, connection: C) -> None:
         """The connection is gone."""
-        for expiry in (self.idle, self.heads, self.bodies, self.lingering, self.unsent):
+        for expiry in (
+            self.idle,
+            self.heads,
+            self.bodies,
+            self.lingering,
+            self.unsent,
+            self.unread,
+        ):
             expiry.leave(connection)
 
     def tick(self, now: float) -> None:
@@ -89,3 +102,5 @@ class Waits(Generic[C]):
             connection.end_lingering(now)
         for connection in self.unsent.due(now):
             connection.check_unsent(now)
+        for connection in self.unread.due(now):
+            connection.check_there(now)

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import random
 import resource
+import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +20,14 @@ from tests.support.scripted import (
     OK,
     Closes,
     Floods,
+    Holds,
     Reads,
     Repeats,
     Resets,
     Scripted,
     Sends,
     Step,
+    StopsReading,
     answers,
     eventually,
 )
@@ -282,6 +286,23 @@ async def test_under_load_every_client_gets_its_own_bytes_or_none(tmp_path: Path
         reused = sum(pool.reused for pool in worker.gateway.origins["up"].pools.values())
     assert good > 400
     assert reused > 100
+
+
+async def test_a_client_that_leaves_is_felt_while_its_upload_is_held_back(tmp_path: Path) -> None:
+    """By a reset: the end of a connection waits behind what was sent, like everything else."""
+    upload = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n" + bytes(8_000_000)
+    async with (
+        Scripted([Reads(), StopsReading(), Holds(asyncio.Event())]) as instance,
+        running(tmp_path, one_rule(instance.port)) as worker,
+    ):
+        async with Raw(worker.port) as client:
+            client.send(upload)
+            await eventually(lambda: any(one.waits.unread for one in worker.listeners))
+            await asyncio.sleep(0.2)  # looked at several times
+            assert worker.gateway.in_flight.now == 1
+            raw: socket.socket = client.writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await eventually(lambda: worker.gateway.in_flight.now == 0, within_s=1)
 
 
 @pytest.mark.parametrize("at", ["waiting", "answering"])
