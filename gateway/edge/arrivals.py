@@ -109,8 +109,8 @@ class Arrivals:
 
     def tick(self, now: float) -> None:
         for arrival in self._under_way.due(now):
-            self._door.counts.slow += 1
-            arrival.cancel()
+            if arrival.cancel():  # it may have failed in this very turn, and be counted already
+                self._door.counts.slow += 1
 
     def _accept(self) -> bool:
         """Whether more may wait."""
