@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from chassis.errors import StagedoorError
 from chassis.http.client import Client
 from gateway.rules.live import Counters
 from gateway.rules.source import Fault
+from gateway.rules.watch import FileWatch
 
 _LOOK_S = 0.25
 _PATIENCE_S = 5.0
@@ -40,7 +42,7 @@ def news(before: Told, after: Told) -> str | None:
 
 
 class RulesNews:
-    """Looks whether `file` has changed, then asks one gateway what it made of it."""
+    """Follows `file`, and asks one gateway what it made of each edit."""
 
     def __init__(
         self,
@@ -50,32 +52,32 @@ class RulesNews:
         clock: Clock,
         say: Callable[[str], None],
     ) -> None:
-        self._file = file
+        self._watch = FileWatch(file, clock, self._follow)
         self._gateways = gateways
         self._client = client
         self._clock = clock
         self._say = say
+        self._known: Told | None = None
 
     async def run(self) -> None:
-        seen, known = self._stamp(), await self._ask()
-        while True:
-            await self._clock.sleep(_LOOK_S)
-            if (stamp := self._stamp()) != seen:
-                seen = stamp
-                known = await self._follow(known)
+        with suppress(OSError):
+            self._watch.read()  # what stands there already is no edit
+        self._known = await self._ask()
+        await self._watch.run()
 
-    async def _follow(self, known: Told | None) -> Told | None:
+    async def _follow(self, _: bytes) -> None:
         """Asks until the edit has been taken up; an edit that changes nothing is not."""
-        give_up = self._clock.monotonic() + _PATIENCE_S
-        while self._clock.monotonic() < give_up:
+        deadline = Deadline.after(self._clock, _PATIENCE_S)
+        while not deadline.expired():
             told = await self._ask()
-            if known is None:
-                return told
-            if told is not None and (said := news(known, told)) is not None:
+            if self._known is None:
+                self._known = told
+                return
+            if told is not None and (said := news(self._known, told)) is not None:
                 self._say(said)
-                return told
+                self._known = told
+                return
             await self._clock.sleep(_LOOK_S)
-        return known
 
     async def _ask(self) -> Told | None:
         for gateway in sorted(self._gateways(), key=lambda one: one.id)[:1]:
@@ -87,10 +89,3 @@ class RulesNews:
             except (StagedoorError, *NOT_DECODED):
                 return None
         return None
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            found = self._file.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size
