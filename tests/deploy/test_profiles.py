@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +23,6 @@ BROKEN_JAVA = """#!/bin/sh
 [ "$1" = -version ] && echo 'openjdk version "17.0.1"' && exit
 echo "this disk was formatted for something else"; exit 1
 """
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """Whatever a test leaves running in this directory is killed, and fails the test."""
-    folder = tmp_path / "home"
-    yield folder
-    left = list(processes.marked(folder))
-    for one in left:
-        os.kill(one.pid, signal.SIGKILL)
-    assert left == []
 
 
 def elsewhere(*but: str) -> Backing:

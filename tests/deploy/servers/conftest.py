@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.servers import Servers, default_cache, processes
+from deploy.servers import Servers, default_cache
 from tests.support import real
 
 Script = Callable[[str, str], Path]
@@ -41,17 +40,6 @@ def bare_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     return folder
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """Whatever a test leaves running in this directory is killed, and fails the test."""
-    folder = tmp_path / "home"
-    yield folder
-    left = list(processes.marked(folder))
-    for one in left:
-        os.kill(one.pid, signal.SIGKILL)
-    assert left == []
 
 
 @pytest.fixture
