@@ -172,6 +172,9 @@ async def test_connections_beyond_the_limit_are_closed_and_counted(tmp_path: Pat
             with pytest.raises((ConnectionError, EOFError)):
                 second.send(GET)
                 await second.head()
+        assert worker.listener.counts.full == 1
+        first.send(GET)
+        assert status_of((await first.answer())[0]) == 200
         assert await met(worker) == {"connections": 1}
         first.send(GET)
         assert status_of((await first.answer())[0]) == 200

@@ -207,23 +207,6 @@ async def test_a_body_over_the_rules_limit_is_refused_while_it_streams(tmp_path:
     assert not upstream.received.endswith(b"0\r\n\r\n")
 
 
-async def test_connections_beyond_the_limit_are_closed_and_counted(tmp_path: Path) -> None:
-    async with (
-        Scripted(answers()) as upstream,
-        running(tmp_path, one_rule(upstream.port), limits=Limits(connections=1)) as worker,
-        Raw(worker.port) as first,
-    ):
-        first.send(GET)
-        await first.answer()
-        async with Raw(worker.port) as second:
-            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                second.send(GET)
-                await second.head()
-        assert worker.listener.counts.full == 1
-        first.send(GET)
-        assert status_of((await first.answer())[0]) == 200
-
-
 @pytest.mark.parametrize("name", ["CONNECT", "TRACE"])
 async def test_a_method_that_is_not_allowed_is_told_what_is(name: str, tmp_path: Path) -> None:
     _, answer, _ = await refused(tmp_path, OTHERS[name][1])
