@@ -82,13 +82,21 @@ async def test_who_waits_for_a_turn_is_told_when_the_link_closes(
     await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def test_a_link_that_is_closed_before_it_is_open_stays_closed(proxy: TcpProxy) -> None:
+async def closed_while_opening(
+    proxy: TcpProxy,
+) -> tuple[Link, asyncio.Task[None], asyncio.Task[None]]:
+    """A link, its opening, which waits for the server behind the proxy, and its close, begun."""
     proxy.hold()
     link = Link(address_of(through(proxy)))
     opening = asyncio.create_task(link.open())
     await eventually(lambda: proxy.accepted > 0)
     closing = asyncio.create_task(link.close())
     await asyncio.sleep(0)
+    return link, opening, closing
+
+
+async def test_a_link_that_is_closed_before_it_is_open_stays_closed(proxy: TcpProxy) -> None:
+    link, opening, closing = await closed_while_opening(proxy)
     proxy.resume()
     await closing
     with pytest.raises(StoreUnavailable, match="is closed"):
@@ -98,12 +106,7 @@ async def test_a_link_that_is_closed_before_it_is_open_stays_closed(proxy: TcpPr
 
 
 async def test_a_close_that_nobody_waits_for_still_ends_the_session(proxy: TcpProxy) -> None:
-    proxy.hold()
-    link = Link(address_of(through(proxy)))
-    opening = asyncio.create_task(link.open())
-    await eventually(lambda: proxy.accepted > 0)
-    closing = asyncio.create_task(link.close())
-    await asyncio.sleep(0)
+    link, opening, closing = await closed_while_opening(proxy)
     closing.cancel()
     await asyncio.gather(closing, return_exceptions=True)
     proxy.resume()
