@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -67,6 +68,16 @@ async def gateway_process(
                 ports = re.findall(r"127\.0\.0\.1:(\d+)", line.decode())
         yield GatewayProcess(process.pid, int(ports[0]), int(ports[1]))
     finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """AssertionError when it has ended before: what a client met then is no fault of a listener."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), 0.01)
+    ended = process.returncode
+    if ended is None:
         process.kill()
         await process.wait()
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert ended is None, f"the gateway ended by itself: {ended}"

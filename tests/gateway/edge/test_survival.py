@@ -55,6 +55,7 @@ async def until(gateway: GatewayProcess, holds: Callable[[dict[str, int]], bool]
             }
             if holds(told):
                 return
+            await asyncio.sleep(0.02)
 
 
 class Drain:
