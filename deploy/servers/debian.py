@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +48,5 @@ class DebianPackage:
         raise InstallFailed(f"{self.package} is installed, but `{self.program}` is not on the PATH")
 
     def _version(self, path: str) -> str:
-        done = subprocess.run(
-            [path, self.version_flag], capture_output=True, text=True, check=False
-        )
-        found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+        found = re.search(r"\d+\.\d+(\.\d+)?", tools.asked(path, self.version_flag))
         return found.group() if found else "?"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class GoProgram:
         folder = self._folder(cache)
         if not folder.is_dir():
             go = tools.require("go", why=f"installing {self.name}", package="golang")
-            self._check_go(go)
+            await asyncio.to_thread(self._check_go, go)
 
             async def fill(part: Path) -> None:
                 await self._build(go, part, tell)
@@ -42,8 +42,7 @@ class GoProgram:
 
     def _check_go(self, go: str) -> None:
         wanted = _numbers((self.data / "go.mod").read_text(encoding="utf-8"), r"^go (\S+)$")
-        said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
-        found = _numbers(said, r"\bgo(\d\S*)")
+        found = _numbers(tools.asked(go, "version"), r"\bgo(\d\S*)")
         if found < wanted:
             raise tools.ToolFailed(
                 f"installing {self.name} needs Go {_dotted(wanted)} or newer and {go} is"

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from deploy.servers.tools import ToolFailed
+from deploy.servers.tools import ToolFailed, asked
 
 Versions = range
 """Which major versions will do."""
@@ -29,7 +29,7 @@ async def find(server: str, versions: Versions) -> str:
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if java is None or not Path(java).is_file():
         raise ToolFailed(f"{server} needs Java {said(versions)} and there is none: {_ADVICE}")
-    found = major(await _version(java))
+    found = major(await asyncio.to_thread(asked, java, "-version"))
     if found not in versions:
         raise ToolFailed(f"{server} needs Java {said(versions)} and {java} is {found}: {_ADVICE}")
     return java
@@ -45,14 +45,6 @@ def said(versions: Versions) -> str:
     if len(versions) > 50:
         return f"{versions.start} or newer"
     return f"{versions.start} to {versions.stop - 1}"
-
-
-async def _version(java: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        java, "-version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    out, _ = await process.communicate()
-    return out.decode(errors="replace")
 
 
 _ADVICE = (

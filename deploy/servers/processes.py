@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chassis.clock import Clock
+from chassis.errors import StagedoorError
 
 MARK, INSTANCE = "STAGEDOOR_SERVERS_HOME", "STAGEDOOR_SERVERS_INSTANCE"
 """Variables in the environment of every server: whose it is, and which instance. A launcher that is
@@ -20,6 +21,8 @@ killed before it has remembered what it started still finds it by them the next 
 LOG_LIMIT = 16 << 20
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
 _TICK_S = 0.02
+_KILLED_S = 60.0
+"""What the kernel may take to clear a killed process away: one that waits for a disk stays."""
 _STATE, _THREADS, _STARTED = 0, 17, 19
 """In /proc/PID/stat, counted after the name."""
 
@@ -32,6 +35,12 @@ class Identity(NamedTuple):
 
 
 NOBODY = Identity(0, 0)
+
+
+class StillThere(StagedoorError):
+    """A process that was killed and has not ended."""
+
+    code = "still_there"
 
 
 class Marked(NamedTuple):
@@ -142,19 +151,29 @@ def send(process: Identity, number: signal.Signals) -> None:
 
 
 async def end(process: Identity, clock: Clock, patience_s: float) -> None:
-    """SIGTERM, then SIGKILL when it has not gone in time; it is gone on return."""
+    """SIGTERM, then SIGKILL when it has not gone in time; it is gone on return, as of `kill`."""
     send(process, signal.SIGTERM)
-    give_up = clock.monotonic() + patience_s
-    while is_alive(process) and clock.monotonic() < give_up:
-        await clock.sleep(_TICK_S)
-    await kill(process, clock)
+    if not await _gone(process, clock, patience_s):
+        await kill(process, clock)
 
 
 async def kill(process: Identity, clock: Clock) -> None:
-    """SIGKILL; it is gone on return."""
+    """SIGKILL; it is gone on return. `StillThere` when the kernel keeps it."""
     send(process, signal.SIGKILL)
+    if not await _gone(process, clock, _KILLED_S):
+        raise StillThere(
+            f"process {process.pid} does not end, though it was killed: it waits for the kernel,"
+            " most likely for a disk; look at `ps -o stat,wchan` of it"
+        )
+
+
+async def _gone(process: Identity, clock: Clock, patience_s: float) -> bool:
+    give_up = clock.monotonic() + patience_s
     while is_alive(process):
+        if clock.monotonic() > give_up:
+            return False
         await clock.sleep(_TICK_S)
+    return True
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from deploy.servers.masking import masked
 
 Tell = Callable[[str], None]
 KEPT_LINES = 12
+ANSWER_S = 20.0
+"""How long a program may take to tell its version."""
 _NO_NETWORK = (
     "unknown host",
     "no such host",
@@ -42,6 +45,27 @@ def require(tool: str, *, why: str, package: str) -> str:
             f" (on Debian: apt-get install {package})"
         )
     return found
+
+
+def asked(*arguments: str) -> str:
+    """All that a program prints that only tells something, such as its version; blocks until then.
+    `ToolFailed` when it does not end in `ANSWER_S`, or cannot be run."""
+    try:
+        done = subprocess.run(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=ANSWER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        why = f"has not ended in {ANSWER_S:g} s"
+    except OSError as fault:
+        why = f"cannot be run: {fault.strerror}"
+    else:
+        return done.stdout.decode(errors="replace")
+    raise ToolFailed(f"`{' '.join(arguments)}` {why}: try it by hand")
 
 
 async def run(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from deploy.servers import java
+from deploy.servers import java, tools
+from deploy.servers.tools import ToolFailed
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,17 @@ def test_the_major_version_is_read(text: str, version: int) -> None:
 def test_a_range_is_said_as_people_would() -> None:
     assert java.said(range(17, 100)) == "17 or newer"
     assert java.said(range(11, 18)) == "11 to 17"
+
+
+@pytest.mark.parametrize(("lines", "why"), [("exec sleep 60", "has not ended"), ("", "is 0")])
+async def test_one_that_does_not_tell_its_version_is_refused(
+    lines: str,
+    why: str,
+    script: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tools, "ANSWER_S", 0.5)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    found = script("java", lines)
+    with pytest.raises(ToolFailed, match=f"{found}.* {why}"):
+        await java.find("kafka", range(17, 100))

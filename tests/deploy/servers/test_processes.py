@@ -52,6 +52,16 @@ async def test_one_that_heeds_nothing_is_killed_after_a_while(home: Path) -> Non
     assert not processes.is_alive(process)
 
 
+async def test_one_that_the_kernel_keeps_is_not_waited_for_for_ever(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = spawn(home, "sleep", "1000")
+    monkeypatch.setattr(processes, "_KILLED_S", 0.05)
+    monkeypatch.setattr(processes, "send", lambda process, number: None)
+    with pytest.raises(processes.StillThere, match=f"process {process.pid} does not end"):
+        await processes.kill(process, SYSTEM)
+
+
 async def test_a_reused_pid_is_not_taken_for_it(home: Path) -> None:
     other = spawn(home, "sleep", "1000")
     former = Identity(other.pid, other.started - 1)
