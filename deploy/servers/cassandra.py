@@ -7,6 +7,7 @@ from urllib.parse import quote
 from chassis.clock import Clock
 from deploy.servers import cql, java
 from deploy.servers.maven import MavenJars
+from deploy.servers.removals import finish_removals
 from deploy.servers.server import Command, Instance, NotReady, Server, Setup, password
 from deploy.servers.templates import DATA, extra, fill, write
 
@@ -40,6 +41,7 @@ class Cassandra(Server):
         write(instance.folder / "cassandra.yaml", configuration(setup, instance))
         for name in ("logback.xml", "jvm.options"):
             write(instance.folder / name, (DATA / "cassandra" / name).read_text(encoding="utf-8"))
+        finish_removals(instance.folder / "data")
 
     async def command(self, setup: Setup, instance: Instance) -> Command:
         agent = next(setup.installed.path.glob("jamm-*.jar"))
