@@ -23,6 +23,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 LONGEST = "tests/system/test_real.py"
 
 
+def pytest_configure() -> None:
+    from tests.support import real
+
+    real.begin_session()  # in the process that starts the workers, or else alone
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that one worker goes through it while others have the rest."""

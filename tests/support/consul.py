@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -14,22 +12,11 @@ from typing import Any
 
 import httpx
 
-from deploy.servers.installed import default_cache
-from tests.support.needs import missing
+from tests.support import real
 from tests.support.registry import free_port
 
 _PORTS = ("http", "dns", "server", "serf_lan", "serf_wan", "grpc", "grpc_tls")
 _READY_S = 20.0
-
-
-def program() -> Path:
-    """Consul's program; without it the test is skipped, or fails where CI=true."""
-    found = [*default_cache(os.environ).glob("consul-*/consul")]
-    if on_path := shutil.which("consul"):
-        found.append(Path(on_path))
-    if not found:
-        missing("consul is not installed: run `stagedoor servers install consul`")
-    return found[0]
 
 
 class Agent:
@@ -55,7 +42,7 @@ class Agent:
     def __enter__(self) -> Agent:
         file = self._folder / "agent.json"
         file.write_text(json.dumps(self._config), encoding="utf-8")
-        command = [str(program()), "agent", f"-config-file={file}", "-node=test"]
+        command = [str(real.program("consul")), "agent", f"-config-file={file}", "-node=test"]
         with (self._folder / "agent.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "-disable-host-node-id"], stdout=log, stderr=subprocess.STDOUT

@@ -1,9 +1,10 @@
 """The real servers for tests: each started once a session, when a test first asks for it.
 
 `STAGEDOOR_TEST_KAFKA=kafka://…` (and CASSANDRA, S3, CONSUL, REDIS) names one that runs already.
-Otherwise the launcher starts its own, on free ports, in a temporary directory, and stops it when
-the session ends; what a session that was killed has left is ended by the next one. What is not
-installed skips the test, and says how to install it; with CI=true it fails the test instead.
+Otherwise the launcher starts one, on free ports, in a temporary directory, for all workers of the
+session, and whoever began the session stops it in the end; what a session that was killed has left
+is ended by the next one. Nobody kills a server that all share: who must has one of its `own`. What
+is not installed skips the test, and says how to install it; with CI=true it fails the test instead.
 `STAGEDOOR_TEST_FAST=1` leaves out what takes a server on Java.
 """
 
@@ -39,6 +40,8 @@ from deploy.servers.together import together
 from tests.support.needs import missing, must
 
 T = TypeVar("T")
+_SESSION = "STAGEDOOR_TEST_SESSION"
+"""The variable with the pid of the process that began the session and will end it."""
 _PREFIX = "stagedoor-servers-"
 _ON_JAVA = ("kafka", "cassandra")
 _PYTEST = re.compile(r".*/pytest-of-[^/]+/pytest-\d+(?=/)")
@@ -116,8 +119,9 @@ class RealServer:
 
 @cache
 def server(name: str) -> RealServer:
-    """The session's own server of the launcher. Who kills it starts it again."""
-    return _started(_servers(), name)
+    """The session's own server of the launcher; the workers that ask for it first take turns."""
+    begin_session()
+    return _started(Servers(_shared(os.environ[_SESSION]) / name, _cache(), SYSTEM), name)
 
 
 def own(name: str, home: Path, *, extra: tuple[str, str] | None = None) -> RealServer:
@@ -127,7 +131,7 @@ def own(name: str, home: Path, *, extra: tuple[str, str] | None = None) -> RealS
         folder = home / "servers" / name / name
         folder.mkdir(parents=True)
         (folder / extra[0]).write_text(extra[1], encoding="utf-8")
-    return _started(Servers(home, default_cache(os.environ), SYSTEM), name)
+    return _started(Servers(home, _cache(), SYSTEM), name)
 
 
 def require(name: str) -> None:
@@ -135,8 +139,15 @@ def require(name: str) -> None:
     _swept()
     if name in _ON_JAVA and os.environ.get("STAGEDOOR_TEST_FAST") and not must():
         pytest.skip(f"{name} takes half a minute to start: left out of FAST=1")
-    if Servers(Path(), default_cache(os.environ)).installed([name])[name] is None:
+    program(name)
+
+
+def program(name: str) -> Path:
+    """What the launcher starts for this server: a program, or a folder of jars."""
+    found = Servers(Path(), _cache()).installed([name])[name]
+    if found is None:
         missing(str(NotInstalled(name)))
+    return found.path
 
 
 def _started(servers: Servers, name: str) -> RealServer:
@@ -144,20 +155,26 @@ def _started(servers: Servers, name: str) -> RealServer:
     return RealServer(servers, name)
 
 
-@cache
-def _servers() -> Servers:
-    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
-    atexit.register(_close, home)
-    return Servers(home, default_cache(os.environ), SYSTEM)
+def begin_session() -> None:
+    """This process, and those that it starts from here on, share one set of servers."""
+    if _SESSION not in os.environ:
+        os.environ[_SESSION] = str(os.getpid())
+        atexit.register(_end_session, _shared(str(os.getpid())))
 
 
-def _close(home: Path) -> None:
-    asyncio.run(_closed(home))
+def _end_session(shared: Path) -> None:
+    if shared.exists():
+        homes = list(shared.iterdir())
+        asyncio.run(together(Servers(home, _cache(), SYSTEM).down() for home in homes))
+        shutil.rmtree(shared, ignore_errors=True)
 
 
-async def _closed(home: Path) -> None:
-    await Servers(home, default_cache(os.environ), SYSTEM).down()
-    shutil.rmtree(home, ignore_errors=True)
+def _shared(pid: str) -> Path:
+    return Path(tempfile.gettempdir(), f"{_PREFIX}{pid}")
+
+
+def _cache() -> Path:
+    return default_cache(os.environ)
 
 
 @cache
@@ -170,14 +187,15 @@ def sweep() -> None:
     of its own, or in any below its `tmp_path`."""
     left = [one.process for one in processes.every_marked() if _is_abandoned(one.home)]
     _run(together(processes.end(one, SYSTEM, 10.0) for one in left))
-    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_abandoned(home):
-            shutil.rmtree(home, ignore_errors=True)
+    for shared in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if _is_abandoned(shared):
+            shutil.rmtree(shared, ignore_errors=True)
 
 
 def _is_abandoned(home: Path) -> bool:
-    if home.name.startswith(_PREFIX):
-        return not _lives(home.name.split("-")[2])
+    for folder in (home, home.parent):
+        if folder.name.startswith(_PREFIX):
+            return not _lives(folder.name.removeprefix(_PREFIX))
     below = _PYTEST.match(str(home))
     return below is not None and not _lives(_owner(Path(below.group())))
 
@@ -196,7 +214,10 @@ def _lives(pid: str) -> bool:
 
 @cache
 def _database_numbers() -> Callable[[], int]:
-    return itertools.cycle(range(1, 16)).__next__
+    """Each worker has its part of them."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) + 1
+    return itertools.cycle(range(first, 16, workers)).__next__
 
 
 def _databases() -> int:
