@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from confluent_kafka.admin import NewTopic
 
 from chassis.clock import Clock
 from chassis.deadline import Deadline
-from chassis.errors import SchemaFault, StoreUnavailable
+from chassis.errors import Missing, SchemaFault, StoreUnavailable
 from chassis.events.kafka_admin import Admin, TopicInfo, missing
 from chassis.events.kafka_url import Cluster
 from chassis.events.log import MESSAGE_LIMIT, Topic
 
 REPLICAS = 3
 _AGAIN_S = 0.02
+_SPREADS_S = 2.0
+"""How much later than others a broker hears of a new topic; until then it says there is none."""
 _IN_SYNC = "min.insync.replicas"
 _LARGEST = 1_048_588  # what a broker takes by default: our limit and what framing adds
 
 Values = Mapping[str, str]
+T = TypeVar("T")
 
 
 class Topics:
@@ -29,6 +33,7 @@ class Topics:
         self._admin = admin
         self._clock = clock
         self._known: dict[str, TopicInfo] = {}
+        self._spread: dict[str, Deadline] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
@@ -42,6 +47,25 @@ class Topics:
 
     async def look(self, name: str) -> TopicInfo:
         """What there is now; `Missing` when there is no such topic."""
+        return await self.ask([name], lambda: self._look(name))
+
+    async def ask(self, names: Sequence[str], question: Callable[[], Awaitable[T]]) -> T:
+        """The answer; asks again while a broker may not have heard of those that are new."""
+        while True:
+            try:
+                return await question()
+            except Missing:
+                if all(self._has_spread(name) for name in names):
+                    raise
+            await self._clock.sleep(_AGAIN_S)
+
+    def _has_spread(self, name: str) -> bool:
+        deadline = self._spread.get(name)
+        if deadline is not None and deadline.expired():
+            del self._spread[name]
+        return name not in self._spread
+
+    async def _look(self, name: str) -> TopicInfo:
         found = await self._admin.describe([name])
         if name not in found:
             self.forget(name)
@@ -60,6 +84,8 @@ class Topics:
             replicas = min(REPLICAS, await self._admin.brokers())
             made = await self._admin.create([_new(topic, replicas) for topic in absent])
             there = await self._wait_for(list(wanted))
+            soon = Deadline.after(self._clock, _SPREADS_S)
+            self._spread |= dict.fromkeys([topic.name for topic in absent], soon)
         _check_counts(wanted, there)
         await self._adjust([topic for name, topic in wanted.items() if name not in made], there)
         self._known |= there
@@ -80,7 +106,8 @@ class Topics:
     async def _adjust(self, topics: Sequence[Topic], there: Mapping[str, TopicInfo]) -> None:
         if not topics:
             return
-        settings = await self._admin.settings([topic.name for topic in topics])
+        names = [topic.name for topic in topics]
+        settings = await self.ask(names, lambda: self._admin.settings(names))
         faults = [
             fault
             for topic in topics

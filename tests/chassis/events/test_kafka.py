@@ -8,8 +8,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -21,11 +23,12 @@ from chassis.deadline import Deadline
 from chassis.errors import ConfigurationFault, Fenced, Missing, SchemaFault, StoreUnavailable
 from chassis.events import Message, Record, Spool, Topic, open_log
 from chassis.events.kafka import KafkaLog
+from chassis.events.kafka_admin import Admin, TopicInfo
 from chassis.events.kafka_epochs import decided
 from chassis.events.kafka_faults import translated
 from chassis.events.kafka_member import Member
 from chassis.events.kafka_producer import KafkaProducer, Room, cuts, is_fatal
-from chassis.events.kafka_topics import faults_of, settings_of
+from chassis.events.kafka_topics import Topics, faults_of, settings_of
 from chassis.events.kafka_url import cluster_of
 from chassis.events.log import LogCounts, Partition
 from tests.support import real
@@ -129,6 +132,45 @@ async def test_an_existing_topic_takes_a_new_retention(log: KafkaLog, url: str) 
             found = await log._admin.settings([log.cluster.options.prefix + "plays"])
             (retention,) = (one["retention.ms"] for one in found.values())
     assert retention == "3600000"
+
+
+class TwoBrokers:
+    """Answer in turn; the second has not heard of any topic until it does."""
+
+    def __init__(self) -> None:
+        self.made: set[str] = set()
+        self.heard = False
+        self._asked = 0
+
+    async def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo]:
+        self._asked += 1
+        if self._asked % 2 == 0 and not self.heard:
+            return {}
+        return {name: TopicInfo(2, name, True, 2) for name in topics if name in self.made}
+
+    async def brokers(self) -> int:
+        return 2
+
+    async def create(self, topics: Sequence[NewTopic]) -> set[str]:
+        self.made |= (new := {one.topic for one in topics})
+        return new
+
+
+async def test_a_topic_that_not_every_broker_has_heard_of_is_no_missing_one() -> None:
+    cluster, brokers = cluster_of("kafka://a:1"), TwoBrokers()
+    topics = Topics(cluster, cast(Admin, brokers), SYSTEM)
+    assert await topics.ensure([PLAYS]) == {"plays"}
+    for _ in range(4):
+        assert (await topics.look("plays")).partitions == 2
+    brokers.heard, brokers.made = True, set()
+    began = time.monotonic()
+    with pytest.raises(Missing, match="plays"):
+        await topics.look("plays")
+    assert time.monotonic() - began < 3
+    began = time.monotonic()
+    with pytest.raises(Missing, match="never"):
+        await topics.look("never")
+    assert time.monotonic() - began < 0.5
 
 
 def test_the_first_record_of_a_life_decides_its_epoch_and_epochs_only_rise() -> None:
