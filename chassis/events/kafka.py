@@ -45,6 +45,7 @@ class KafkaLog:
         self._epochs: dict[str, int] = {}
         self._consumers: set[KafkaConsumer] = set()
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, url: str, clock: Clock = SYSTEM) -> KafkaLog:
@@ -93,13 +94,19 @@ class KafkaLog:
         return await self._epoch(self._prefix + topic)
 
     async def close(self) -> None:
+        """It is done once, and to its end also when the caller is cancelled."""
         self._closed = True
-        if self._producer is not None:
-            await self._producer.close()
-            self._producer = None
-        for consumer in list(self._consumers):
-            await consumer.leave()
-        self._admin.close()
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        producer, self._producer = self._producer, None
+        leaving = [consumer.leave() for consumer in self._consumers]
+        try:
+            await asyncio.gather(*leaving, *([producer.close()] if producer is not None else []))
+        finally:
+            self._admin.close()
 
     async def partitions(self, topic: str) -> int:
         """How many the topic has; `Missing` when there is no such topic."""
@@ -123,7 +130,9 @@ class KafkaLog:
         name = self._prefix + topic
         partitions = (await self._topics.get(name)).partitions
         try:
-            return await self._admin.offsets(name, partitions, spec)
+            return await self._topics.ask(
+                [name], lambda: self._admin.offsets(name, partitions, spec)
+            )
         except Missing:
             self._topics.forget(name)
             raise missing(topic) from None

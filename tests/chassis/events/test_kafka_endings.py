@@ -102,6 +102,28 @@ async def test_a_member_whose_close_was_cancelled_has_left_and_may_be_told_again
     await log.close()
 
 
+async def test_a_log_whose_close_was_cancelled_has_closed_and_its_members_have_left() -> None:
+    log = opened(session_s=45)  # for so long a member that only falls silent stays
+    await log.ensure(PLAYS)
+    await log.produce([Message("plays", b"k", b"1")])
+    member = log.consumer("g", ["plays"])
+    async with asyncio.timeout(PATIENCE_S):
+        while len(member.assignment) < 2:
+            await member.consume(1, 0.05)
+        closing = asyncio.create_task(log.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        assert closing.cancelled()
+        other = KafkaLog(log.cluster)
+        heir = other.consumer("g", ["plays"])
+        while len(heir.assignment) < 2:
+            await heir.consume(1, 0.05)
+        await asyncio.gather(other.close(), log.close(), log.close())
+    with pytest.raises(StoreUnavailable, match="is closed"):
+        await log.produce([Message("plays", b"k", b"2")])
+
+
 async def test_a_new_producer_takes_over_from_one_that_failed_for_good(log: KafkaLog) -> None:
     await log.produce([Message("plays", b"k", b"1")])
     failed = log._producer
