@@ -74,6 +74,8 @@ class Cassandra(Server):
         if len(setup.instances) > 1:
             for instance in setup.instances:
                 await self._sees_all(setup, instance)
+            if secret := setup.secrets.get("password"):
+                await _keep_role_everywhere(setup, secret)
 
     async def _sees_all(self, setup: Setup, instance: Instance) -> None:
         nodes, secret = len(setup.instances), setup.secrets.get("password", "")
@@ -92,6 +94,20 @@ class Cassandra(Server):
         who = f"{USER}:{quote(secret)}@" if secret else ""
         options = f"dc=datacenter1&replication={len(setup.instances)}"
         return f"cassandra://{who}{nodes}/stagedoor?{options}"
+
+
+async def _keep_role_everywhere(setup: Setup, secret: str) -> None:
+    """Nobody gets in while the node with the only copy of the role is down."""
+    nodes = len(setup.instances)
+    replicas = f"{{'class': 'NetworkTopologyStrategy', 'datacenter1': {nodes}}}"
+    async with cql.session(setup.first, USER, secret) as session:
+        await session.query(f"ALTER KEYSPACE system_auth WITH replication = {replicas}")
+        # What all replicas are asked for, those that lack it are given.
+        await session.query(
+            f"SELECT can_login, is_superuser, salted_hash FROM system_auth.roles"
+            f" WHERE role = '{USER}'",
+            replicas=nodes,
+        )
 
 
 async def _set_password(instance: Instance, secret: str) -> None:

@@ -27,12 +27,9 @@ from deploy.servers import (
     kafka_wire,
     processes,
 )
-from deploy.servers.kinds import servers as kinds
-from deploy.servers.room import available_memory, memory_fault
 from deploy.servers.server import Instance, NotReady
 from tests.deploy.servers.conftest import NEVER_READY, Script
 from tests.support import real, scripted
-from tests.support.needs import missing
 from tests.support.registry import free_port
 from tests.support.removals import half_removed
 from tests.support.system import ROOT, eventually, stagedoor
@@ -314,23 +311,3 @@ async def _ask_without_password(name: str, instance: Instance) -> None:
     else:
         async with cql.session(instance):
             pass
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["kafka", "cassandra"])
-async def test_three_run_together_and_one_of_them_can_die(
-    home: Path, servers: Servers, name: str
-) -> None:
-    real.require(name)
-    if memory_fault({name: 3 * kinds([name])[name].memory}, available_memory()):
-        missing("not enough memory for three")
-    running = (await servers.up([name], sizes={name: 3}))[name]
-    assert [one.name for one in running.processes] == [f"{name}-{n}" for n in (1, 2, 3)]
-    await servers.kill(f"{name}-2")
-    assert [one.pid > 0 for one in await servers.status()] == [True, False, True]
-    again = await servers.restart(f"{name}-2")
-    assert again.processes[0].pid == running.pid
-    assert {one.status for one in await servers.status()} == {"up"}
-    with pytest.raises(ConfigurationFault, match="has the data of 3 and you ask for 1"):
-        await servers.up([name], sizes={name: 1})
-    await servers.down()
