@@ -326,6 +326,7 @@ class Connection:
         plain = parser.should_keep_alive() and self._coding is None and not self._head_only
         if not plain or self._fed > HEAD_LIMIT:
             self._judge(status)
+        framing.check_reason(self._reason)
         self._headed = True
         self._status = status
         self._final = self._headers

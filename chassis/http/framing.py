@@ -53,6 +53,7 @@ NOT_IN_TRAILERS: Final = frozenset(
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
+_REASON = re.compile(rb"[\t -~\x80-\xff]*")
 _TARGET = re.compile(rb"[!-\"$-~\x80-\xff]+")
 _REQUEST_HEAD = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-\"$-~\x80-\xff]+ HTTP/1\.1\r\n"
@@ -151,6 +152,12 @@ def keeps_alive(headers: Headers, version: bytes = b"1.1") -> bool:
 def trailers(headers: Headers) -> Headers:
     """Those of `headers` that may travel behind a body: none that frames, routes or identifies."""
     return [pair for pair in end_to_end(headers) if pair[0].lower() not in NOT_IN_TRAILERS]
+
+
+def check_reason(reason: bytes) -> None:
+    """Raises `OriginGarbled` for a reason phrase that a status line must not have."""
+    if _REASON.fullmatch(reason) is None:
+        raise OriginGarbled("the answer's reason phrase has control characters")
 
 
 def _content_length(lengths: list[bytes], failure: type[BadRequest] | type[OriginGarbled]) -> int:

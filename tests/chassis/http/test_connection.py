@@ -171,6 +171,9 @@ def test_trailers_come_with_the_end() -> None:
         b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nX: a\0\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 \x1b[31mOK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\x7f\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 199 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1 103 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + OK,
@@ -187,6 +190,15 @@ def test_an_answer_in_doubt_is_garbled_and_ends_the_connection(answer: bytes) ->
     assert isinstance(recorder.failure, OriginGarbled), recorder.heard
     assert recorder.kinds[-1] == "failure" and recorder.kinds.count("failure") == 1
     assert transport.aborted and not connection.reusable
+
+
+@pytest.mark.parametrize(
+    "reason", [b"", b" ", b" OK", b" All\tis well", b" Pas trouv\xe9", b" 200"]
+)
+def test_any_reason_phrase_of_visible_characters_will_do(reason: bytes) -> None:
+    connection, _, recorder = asked()
+    connection.data_received(b"HTTP/1.1 200%b\r\nContent-Length: 2\r\n\r\nok" % reason)
+    assert recorder.kinds[-1] == "end" and connection.reusable
 
 
 def test_a_broken_chunk_is_told_after_the_head() -> None:
