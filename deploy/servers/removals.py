@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_RECORD = re.compile(r"(ADD|REMOVE|COMMIT|ABORT):\[([^,\n]*),(\d+),(\d+)\]\[(\d+)\]")
+_RECORD = re.compile(
+    r"(ADD|REMOVE|COMMIT|ABORT):\[([^,\n]*),(\d{1,18}),(\d{1,9})\]\[(\d{1,10})\]", re.ASCII
+)
+_TABLE = re.compile(r"[a-z]{2}-[0-9a-z_]+-[a-z]+-")
+"""How the names of a table's files begin."""
 
 
 class Record(NamedTuple):
@@ -39,7 +43,7 @@ def finish_removals(data: Path) -> None:
     and so is a table of which all files are there, perhaps from a backup."""
     for log in data.glob("*/*/*_txn_*_*.log"):
         for record in _committed(log):
-            left = list(_files(Path(record.prefix)))
+            left = _files(log.parent, Path(record.prefix).name)
             if 0 < len(left) < record.files and _youngest_ms(left) < record.time_ms:
                 for file in left:
                     file.unlink()
@@ -59,9 +63,10 @@ def _committed(log: Path) -> Iterator[Record]:
         yield from (record for record in records if record.kind == "REMOVE")
 
 
-def _files(prefix: Path) -> Iterator[Path]:
-    if prefix.parent.is_dir():
-        yield from (one for one in prefix.parent.iterdir() if one.name.startswith(prefix.name))
+def _files(folder: Path, begin: str) -> list[Path]:
+    if _TABLE.fullmatch(begin) is None:
+        return []
+    return [file for file in folder.iterdir() if file.name.startswith(begin)]
 
 
 def _youngest_ms(files: list[Path]) -> int:

@@ -72,6 +72,16 @@ def test_a_log_that_is_damaged_removes_nothing(tmp_path: Path, folder: Path, dam
     assert left.exists()
 
 
+@pytest.mark.parametrize("begin", ["", "nb", "nb-901", "*"])
+def test_what_names_no_table_removes_nothing(tmp_path: Path, folder: Path, begin: str) -> None:
+    other = folder / "nb-901-big-Data.db"
+    other.write_bytes(b"other")
+    os.utime(other, ns=(1, 1))
+    write_log(folder, Record("REMOVE", f"{folder}/{begin}", TIME_MS, 8), COMMITTED)
+    finish_removals(tmp_path)
+    assert other.exists()
+
+
 def test_a_node_that_has_no_data_yet_has_nothing_to_remove(tmp_path: Path) -> None:
     finish_removals(tmp_path / "data")
     half = write_log(tmp_path, Record("REMOVE", "/nowhere/nb-1-big-", TIME_MS, 8), COMMITTED)
