@@ -109,8 +109,8 @@ class RealServer:
         return self._running
 
     def stop(self) -> None:
-        """SIGTERM, and waits until it is gone."""
-        _run(self._servers.down([self.name]))
+        """For good, whether it runs or not; SIGKILL, as nobody will read its data."""
+        _run(_ended(self._servers, self.name))
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""
@@ -165,8 +165,13 @@ def begin_session() -> None:
 def _end_session(shared: Path) -> None:
     if shared.exists():
         homes = list(shared.iterdir())
-        asyncio.run(together(Servers(home, _cache(), SYSTEM).down() for home in homes))
+        asyncio.run(together(_ended(Servers(home, _cache(), SYSTEM), home.name) for home in homes))
         shutil.rmtree(shared, ignore_errors=True)
+
+
+async def _ended(servers: Servers, name: str) -> None:
+    await servers.kill(name)
+    await servers.down([name])
 
 
 def _shared(pid: str) -> Path:

@@ -317,6 +317,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     servers = Servers(tmp_path_factory.mktemp("guarded"), default_cache(os.environ), SYSTEM)
     running = asyncio.run(servers.up(["cassandra"], auth=["cassandra"]))
     yield running["cassandra"].url
+    asyncio.run(servers.kill("cassandra"))
     asyncio.run(servers.down())
 
 
