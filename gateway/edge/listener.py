@@ -16,6 +16,7 @@ from chassis.http.serving import (
     taken_in,
     unix_remover,
 )
+from gateway.edge.accept_queue import Queue, queue_of
 from gateway.edge.arrivals import Arrivals, Counts
 from gateway.edge.certificates import Certificates
 from gateway.edge.client_certificate import Certificate, certificate_of
@@ -28,7 +29,6 @@ from gateway.edge.ports import Exchanges
 from gateway.edge.waits import Waits
 
 _TICK_S = 0.02
-_BACKLOG = 4_096
 
 
 class Listener:
@@ -82,6 +82,11 @@ class Listener:
         """Connections whose PROXY header or TLS handshake is under way."""
         return len(self._arrivals) if self._arrivals is not None else 0
 
+    @property
+    def queue(self) -> Queue | None:
+        """Who waits to be accepted; None where nobody can, or where that is not told."""
+        return queue_of(self._socket) if self._socket is not None else None
+
     async def start(self, *, reuse_port: bool = False, held: int | None = None) -> int:
         """Listens and returns the port; 0 for a unix socket. `held` is the descriptor of a socket
         that is bound already, and that others may hold too."""
@@ -89,13 +94,13 @@ class Listener:
         if held is not None:
             inherited = socket.socket(fileno=held)
             inherited.setblocking(False)
-            inherited.listen(_BACKLOG)
+            inherited.listen(self.limits.backlog)
             return await self.serve(inherited)
         if listen.path is None:
             return await self.serve(
-                bind(listen.host, listen.port, backlog=_BACKLOG, reuse_port=reuse_port)
+                bind(listen.host, listen.port, backlog=self.limits.backlog, reuse_port=reuse_port)
             )
-        listening = bind_unix(listen.path, mode=listen.mode, backlog=_BACKLOG)
+        listening = bind_unix(listen.path, mode=listen.mode, backlog=self.limits.backlog)
         self._remove = unix_remover(listen.path)
         return await self.serve(listening)
 
@@ -110,7 +115,9 @@ class Listener:
         elif is_unix:
             self._server = await loop.create_unix_server(self._accept, sock=listening)
         else:
-            self._server = await loop.create_server(self._accept, sock=listening, backlog=_BACKLOG)
+            self._server = await loop.create_server(
+                self._accept, sock=listening, backlog=self.limits.backlog
+            )
         self._tick()
         return port
 

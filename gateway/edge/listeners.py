@@ -9,6 +9,7 @@ from typing import Any
 from chassis.clock import Clock, Timer
 from chassis.errors import ConfigurationFault
 from chassis.telemetry.metrics import Labels, Metrics
+from gateway.edge.accept_queue import overflows
 from gateway.edge.arrivals import Counts
 from gateway.edge.certificates import Certificates
 from gateway.edge.listen import Listen
@@ -109,6 +110,17 @@ class Listeners:
             ("listener", "state"),
             read=self._read_connections,
         )
+        metrics.gauge(
+            "gateway_accept_queue",
+            "Connections that wait to be accepted, and how many may.",
+            ("listener", "state"),
+            read=self._read_queues,
+        )
+        metrics.counted(
+            "gateway_accept_queue_overflows_total",
+            "Connections that found an accept queue full, anywhere in this network namespace.",
+            read=_read_overflows,
+        )
         metrics.counted(
             "gateway_connections_total",
             "Connections, by what became of them when they came.",
@@ -139,6 +151,12 @@ class Listeners:
             yield (one.listen.name, "open"), len(one.connections)
             yield (one.listen.name, "arriving"), one.arriving
 
+    def _read_queues(self) -> Iterable[tuple[Labels, float]]:
+        for one in self:
+            if (queue := one.queue) is not None:
+                yield (one.listen.name, "waiting"), queue.waiting
+                yield (one.listen.name, "most"), queue.most
+
     def _read_counts(self) -> Iterable[tuple[Labels, float]]:
         for one in self:
             for result in Counts.__slots__:
@@ -161,6 +179,11 @@ class Listeners:
             if one.certificates is not None:
                 yield (one.listen.name, "replaced"), one.certificates.replaced
                 yield (one.listen.name, "refused"), one.certificates.refused
+
+
+def _read_overflows() -> Iterable[tuple[Labels, float]]:
+    if (found := overflows()) is not None:
+        yield (), found
 
 
 def _load(listens: Sequence[Listen], clock: Clock) -> list[Certificates | None]:

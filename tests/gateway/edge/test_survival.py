@@ -166,6 +166,27 @@ async def test_without_descriptors_others_are_served_and_the_rest_is_counted(
         await serves(gateway.port, times=3)
 
 
+async def test_who_finds_the_accept_queue_full_is_served_later_and_counted(tmp_path: Path) -> None:
+    overflows = "gateway_accept_queue_overflows_total"
+    async with (
+        Scripted(answers()) as upstream,
+        gateway_process(tmp_path, one_rule(upstream.port), options="?backlog=8") as gateway,
+        Raw(gateway.port) as old,
+    ):
+        before = await gateway.metric(overflows)
+        assert await gateway.metric("gateway_accept_queue", state="most") == 8
+        os.kill(gateway.pid, signal.SIGSTOP)
+        crowd = [asyncio.create_task(serves(gateway.port)) for _ in range(30)]
+        await asyncio.sleep(0.3)
+        os.kill(gateway.pid, signal.SIGCONT)
+        old.send(GET)
+        assert status_of((await old.answer())[0]) == 200
+        async with asyncio.timeout(20):
+            await asyncio.gather(*crowd)
+        assert await gateway.metric(overflows) >= before + 30 - 9
+        assert await gateway.metric("gateway_accept_queue", state="waiting") == 0
+
+
 async def test_thousands_of_idle_connections_cost_little_and_others_are_served(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
