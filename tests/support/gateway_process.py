@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,39 +45,39 @@ async def gateway_process(
     folder: Path, rules: str, *, options: str = "", descriptors: int = 0
 ) -> AsyncIterator[GatewayProcess]:
     """`options` are the listener's; `descriptors` is how many files it may have open."""
+    process = _start(folder, rules, options, descriptors)
+    try:
+        async with asyncio.timeout(60):
+            ports = await asyncio.to_thread(_ports, process)
+        yield GatewayProcess(process.pid, *ports)
+    finally:
+        ended = process.poll()
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    assert ended is None, f"the gateway ended by itself: {ended}"
+
+
+def _start(folder: Path, rules: str, options: str, descriptors: int) -> subprocess.Popen[str]:
+    """Not by the loop: uvloop lets a child inherit files that libraries have open."""
     file = folder / "rules.yaml"
     file.write_text(rules)
     limited = f"ulimit -n {descriptors}; " if descriptors else ""
-    process = await asyncio.create_subprocess_exec(
-        "bash",
-        "-c",
-        limited + 'exec "$0" -m deploy.cli gateway "$@"',
-        sys.executable,
+    arguments = [
+        *("bash", "-c", limited + 'exec "$0" -m deploy.cli gateway "$@"', sys.executable),
         *("--rules", str(file), "--home", str(folder / "home")),
         *("--listen", "tcp://127.0.0.1:0" + options, "--admin", "127.0.0.1:0"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+    ]
+    return subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, close_fds=True
     )
+
+
+def _ports(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Those of the listener and of the admin port, as it says them once it serves."""
     assert process.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            ports: list[str] = []
-            while len(ports) < 2:
-                line = await process.stdout.readline()
-                assert line, "the gateway ended"
-                ports = re.findall(r"127\.0\.0\.1:(\d+)", line.decode())
-        yield GatewayProcess(process.pid, int(ports[0]), int(ports[1]))
-    finally:
-        await _end(process)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """AssertionError when it has ended before: what a client met then is no fault of a listener."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), 0.01)
-    ended = process.returncode
-    if ended is None:
-        process.kill()
-        await process.wait()
-    await asyncio.sleep(0)
-    assert ended is None, f"the gateway ended by itself: {ended}"
+    for line in process.stdout:
+        if len(found := re.findall(r"127\.0\.0\.1:(\d+)", line)) == 2:
+            return int(found[0]), int(found[1])
+    raise AssertionError("the gateway ended")
