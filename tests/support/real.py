@@ -19,7 +19,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,9 +86,10 @@ def unique(prefix: str) -> str:
 class RealServer:
     """One server of the launcher, for tests that kill it. Every method blocks until it is done."""
 
-    def __init__(self, servers: Servers, name: str) -> None:
+    def __init__(self, servers: Servers, name: str, *, auth: bool = False) -> None:
         self.name = name
         self._servers = servers
+        self._auth = [name] if auth else []
         self._running = self.start()
 
     @property
@@ -105,7 +106,7 @@ class RealServer:
 
     def start(self) -> Running:
         """Starts it unless it runs, on the same ports and data; it truly answers on return."""
-        self._running = _run(self._servers.up([self.name]))[self.name]
+        self._running = _run(self._servers.up([self.name], auth=self._auth))[self.name]
         return self._running
 
     def stop(self) -> None:
@@ -124,14 +125,24 @@ def server(name: str) -> RealServer:
     return _started(Servers(_shared(os.environ[_SESSION]) / name, _cache(), SYSTEM), name)
 
 
-def own(name: str, home: Path, *, extra: tuple[str, str] | None = None) -> RealServer:
+def own(
+    name: str, home: Path, *, extra: tuple[str, str] | None = None, auth: bool = False
+) -> RealServer:
     """A server of the caller's own, in `home`; the caller stops it. `extra` is the name and the
-    text of a file of settings that the launcher adds to its own."""
+    text of a file of settings that the launcher adds to its own; `auth` asks for a password."""
     if extra is not None:
         folder = home / "servers" / name / name
         folder.mkdir(parents=True)
         (folder / extra[0]).write_text(extra[1], encoding="utf-8")
-    return _started(Servers(home, _cache(), SYSTEM), name)
+    return _started(Servers(home, _cache(), SYSTEM), name, auth=auth)
+
+
+def own_all(names: Sequence[str], home: Path) -> dict[str, RealServer]:
+    """Several of the caller's own, started at the same time."""
+    for name in names:
+        require(name)
+    _run(Servers(home, _cache(), SYSTEM).up(names))
+    return {name: own(name, home) for name in names}
 
 
 def require(name: str) -> None:
@@ -150,9 +161,9 @@ def program(name: str) -> Path:
     return found.path
 
 
-def _started(servers: Servers, name: str) -> RealServer:
+def _started(servers: Servers, name: str, *, auth: bool = False) -> RealServer:
     require(name)
-    return RealServer(servers, name)
+    return RealServer(servers, name, auth=auth)
 
 
 def begin_session() -> None:

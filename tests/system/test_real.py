@@ -20,7 +20,7 @@ from tests.support.system import System, eventually, running
 NAMES = ("consul", "kafka", "cassandra", "s3", "redis")
 DENIED = {"403 region", "403 not_entitled", "410 window_ended"}
 """What some films of the list answer in any case: their licence says so."""
-SETTINGS = LoadSettings(viewers=12, seconds=16, rate=15)
+SETTINGS = LoadSettings(viewers=12, seconds=12, rate=15)
 KILL_AFTER_S, DOWN_S, RECOVERY_S = 3.0, 5.0, 30.0
 STAND_INS = {
     "cassandra": {
@@ -44,10 +44,8 @@ class RealSystem:
 @pytest.fixture(scope="module")
 def on_real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSystem]:
     home = tmp_path_factory.mktemp("real") / "home"
-    servers: dict[str, real.RealServer] = {}
+    servers = real.own_all(NAMES, home)
     try:
-        for name in NAMES:
-            servers[name] = real.own(name, home)
         with running(home, "--profile", "real") as started:
             yield RealSystem(started, servers)
     finally:

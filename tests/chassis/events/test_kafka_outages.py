@@ -262,7 +262,12 @@ async def test_a_wrong_password_is_a_configuration_fault_that_tells_no_secret(
             assert "letmein" not in str(caught.value) + repr(wrong)
         await consumer.close()
         await wrong.close()
+        nobody = open_log(f"kafka://{brokers}?wait_s=1")
+        with pytest.raises((ConfigurationFault, StoreUnavailable)):
+            await nobody.ensure(PLAYS)
+        await nobody.close()
     finally:
+        await servers.kill("kafka")
         await servers.down()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import textwrap
@@ -18,7 +17,6 @@ import pytest
 from chassis.clock import SYSTEM
 from chassis.errors import ConfigurationFault, SchemaFault, StoreUnavailable
 from chassis.storage import Tables, open_tables
-from deploy.servers import Servers, default_cache
 from tests.support import real
 from tests.support.keyspaces import Keyspace, changed, shared
 from tests.support.rows import Alone, Every, OnlyKey, Place
@@ -303,40 +301,28 @@ async def test_a_driver_without_libev_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.RealServer]:
-    """A server that may be killed."""
-    real.url("cassandra")  # skips when it is not installed
-    server = real.own("cassandra", tmp_path_factory.mktemp("servers"))
+    """A server that may be killed, and that lets nobody in without a password."""
+    server = real.own("cassandra", tmp_path_factory.mktemp("servers"), auth=True)
     yield server
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL, user and password included, of a server that lets nobody else in."""
-    real.url("cassandra")  # skips when it is not installed
-    servers = Servers(tmp_path_factory.mktemp("guarded"), default_cache(os.environ), SYSTEM)
-    running = asyncio.run(servers.up(["cassandra"], auth=["cassandra"]))
-    yield running["cassandra"].url
-    asyncio.run(servers.kill("cassandra"))
-    asyncio.run(servers.down())
-
-
 @pytest.mark.slow
-def test_a_wrong_password_is_named_and_not_shown(guarded: str) -> None:
+def test_a_wrong_password_is_named_and_not_shown(own: real.RealServer) -> None:
     async def run(url: str) -> None:
         async with opened(url) as tables:
             await tables.prepare(Alone)
             await tables.put(Alone("a", 1))
             assert await tables.get(Alone, "a") == Alone("a", 1)
 
-    parts = urlsplit(guarded)
+    parts = urlsplit(own.url)
     assert parts.username and parts.password
     for user in (f"{parts.username}:not-the-right-one@", "nobody:not-the-right-one@", ""):
-        wrong = guarded.replace(f"{parts.username}:{parts.password}@", user)
+        wrong = own.url.replace(f"{parts.username}:{parts.password}@", user)
         with pytest.raises(ConfigurationFault, match="is refused") as raised:
             asyncio.run(run(wrong))
         assert "not-the-right-one" not in str(raised.value)
-    asyncio.run(run(guarded))
+    asyncio.run(run(own.url))
 
 
 @pytest.mark.slow

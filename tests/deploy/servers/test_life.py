@@ -22,12 +22,9 @@ from deploy.servers import (
     NotInstalled,
     Servers,
     StartFailed,
-    cql,
     default_cache,
-    kafka_wire,
     processes,
 )
-from deploy.servers.server import Instance, NotReady
 from tests.deploy.servers.conftest import NEVER_READY, Script
 from tests.support import real, scripted
 from tests.support.registry import free_port
@@ -291,23 +288,3 @@ def unpacked(pid: int, *, outside: Path) -> list[str]:
     files = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
     common = ("/tmp/", "/var/tmp/", f"{Path.home()}/.cache/JNA/")
     return sorted(one for one in files if one.startswith(common) and str(outside) not in one)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["cassandra", "kafka"])
-async def test_who_has_no_password_is_kept_out(home: Path, servers: Servers, name: str) -> None:
-    real.require(name)
-    running = (await servers.up([name], auth=[name]))[name]
-    (one,) = running.processes
-    instance = Instance(name, 1, one.address, {"main": one.port}, Path())
-    with pytest.raises(NotReady):
-        await _ask_without_password(name, instance)
-    await servers.down()
-
-
-async def _ask_without_password(name: str, instance: Instance) -> None:
-    if name == "kafka":
-        await kafka_wire.check(instance, 1)
-    else:
-        async with cql.session(instance):
-            pass
