@@ -15,6 +15,7 @@ from chassis.deadline import Deadline
 from chassis.discovery import Instance
 from chassis.errors import StagedoorError
 from chassis.http.client import Client
+from gateway.rules.build import content_hash
 from gateway.rules.live import Counters
 from gateway.rules.source import Fault
 from gateway.rules.watch import FileWatch
@@ -24,19 +25,22 @@ _PATIENCE_S = 5.0
 
 
 class Told(Struct, frozen=True):
-    """What a gateway's admin port tells of its rules."""
+    """What a gateway's admin port tells of its rules: which document serves, and which is the
+    newest that was taken or refused."""
 
     version: int
+    content_hash: str
+    judged_hash: str
     counters: Counters
     findings: tuple[Fault, ...] = ()
 
 
 def news(before: Told, after: Told) -> str | None:
-    """What there is to say; None while the gateway has taken nothing new up."""
-    if after.counters == before.counters:
+    """What there is to say; None while the gateway has judged nothing new."""
+    if (after.judged_hash, after.counters) == (before.judged_hash, before.counters):
         return None
-    refused = after.counters.refused != before.counters.refused
-    verdict = "refused, the last good version goes on" if refused else "live"
+    is_live = after.judged_hash == after.content_hash
+    verdict = "live" if is_live else "refused, the last good version goes on"
     said = f"rules: {verdict} (version {after.version})"
     return "\n".join([said, *(f"  {finding}" for finding in after.findings)])
 
@@ -65,19 +69,23 @@ class RulesNews:
         self._known = await self._ask()
         await self._watch.run()
 
-    async def _follow(self, _: bytes) -> None:
-        """Asks until the edit has been taken up; an edit that changes nothing is not."""
+    async def _follow(self, text: bytes) -> None:
+        """Asks until this very text has been judged; what is heard of others is said, too."""
+        wanted = content_hash(text)
         deadline = Deadline.after(self._clock, _PATIENCE_S)
         while not deadline.expired():
             told = await self._ask()
-            if self._known is None:
-                self._known = told
-                return
-            if told is not None and (said := news(self._known, told)) is not None:
-                self._say(said)
-                self._known = told
-                return
+            if told is not None:
+                self._hear(told)
+                if told.judged_hash == wanted:
+                    return
             await self._clock.sleep(_LOOK_S)
+
+    def _hear(self, told: Told) -> None:
+        known, self._known = self._known, told
+        said = news(known, told) if known is not None else None
+        if said is not None:
+            self._say(said)
 
     async def _ask(self) -> Told | None:
         for gateway in sorted(self._gateways(), key=lambda one: one.id)[:1]:

@@ -147,6 +147,7 @@ class _Handlers:
         told = {
             "version": snapshot.version,
             "content_hash": snapshot.content_hash,
+            "judged_hash": self._live.judged_hash,
             "rules": len(snapshot.routes),
             "clusters": sorted(snapshot.clusters),
             "filters": sorted(snapshot.filters),

@@ -61,6 +61,8 @@ class LiveRules:
         self.counters = Counters()
         self.faults: tuple[Fault, ...] = ()
         """Of the newest document seen: its faults when it was refused, else its warnings."""
+        self.judged_hash = ""
+        """The content hash of the newest document that was taken or refused."""
         self._clock = clock
         self._say = say
         self._accept = accept
@@ -101,16 +103,17 @@ class LiveRules:
 
         Raises `RulesFault` and changes nothing when the document cannot serve.
         """
-        current = self._snapshot
-        if current is not None and current.content_hash == content_hash(text):
-            self.faults = ()
+        current, digest = self._snapshot, content_hash(text)
+        if current is not None and current.content_hash == digest:
+            self.faults, self.judged_hash = (), digest
             return current
         began = self._clock.monotonic()
         try:
             snapshot, warnings = await asyncio.to_thread(self._build, text, author, why)
         except RulesFault as refused:
-            self._refuse(refused)
+            self._refuse(refused, digest)
             raise
+        self.judged_hash = digest
         self.counters.last_build_s = self._clock.monotonic() - began
         self.faults = tuple(warnings)
         self._swap(snapshot)
@@ -159,8 +162,8 @@ class LiveRules:
         except Exception as fault:
             self._say("rules_listener_failed", version=snapshot.version, detail=repr(fault))
 
-    def _refuse(self, refused: RulesFault) -> None:
-        self.faults = refused.findings
+    def _refuse(self, refused: RulesFault, digest: str) -> None:
+        self.faults, self.judged_hash = refused.findings, digest
         self.counters.refused += 1
         serving = self._snapshot.version if self._snapshot else None
         self._say("rules_refused", faults=list(refused.faults), still_serving=serving)
@@ -172,7 +175,8 @@ class LiveRules:
         except RulesFault:
             pass  # said already
         except Exception as fault:
-            self._refuse(RulesFault([Fault(self.file.name, 1, f"cannot be compiled: {fault!r}")]))
+            cannot = Fault(self.file.name, 1, f"cannot be compiled: {fault!r}")
+            self._refuse(RulesFault([cannot]), content_hash(text))
 
     async def _fall_back(self, refused: RulesFault) -> None:
         last = await asyncio.to_thread(self.history.latest)

@@ -100,8 +100,30 @@ async def test_a_refused_edit_is_said_with_every_fault_and_what_goes_on(terminal
     assert "'servise', did you mean 'service'?" in said
 
 
+async def test_an_edit_that_is_taken_back_is_said_to_be_live_again(terminal: Terminal) -> None:
+    before = terminal.rules.read_text()
+    await terminal.after("  spare: {service: 7}\n", "refused")
+    terminal.rules.write_text(before)
+    assert "refused" not in await terminal.shows("live")
+
+
+async def test_each_of_two_edits_in_a_row_is_told_however_late_one_looks(
+    terminal: Terminal,
+) -> None:
+    """The gateway may have judged both, or only the first, when it is asked."""
+    for n in range(5):
+        terminal.rules.write_text(f"{RULES}# {n}\n")
+        await asyncio.sleep(0.05 * n)
+        assert "'servise'" in await terminal.after(f"  other{n}: {{servise: b}}\n", f"other{n}")
+
+
+def told(judged: str, changes: int, refused: int) -> Told:
+    return Told(changes, "good", judged, Counters(changes, refused))
+
+
 def test_what_was_told_before_is_no_news() -> None:
-    told = Told(1, Counters(1, 0))
-    assert news(told, told) is None
-    assert news(told, Told(1, Counters(1, 1))) is not None
-    assert "live" in str(news(Told(1, Counters(1, 3)), Told(2, Counters(2, 3))))
+    first = told("good", 1, 0)
+    assert news(first, first) is None
+    assert "refused" in str(news(first, told("bad", 1, 1)))
+    assert "live" in str(news(told("bad", 1, 3), told("good", 2, 3)))
+    assert "live" in str(news(told("bad", 1, 1), told("good", 1, 1)))
