@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from chassis.clock import SYSTEM
+from chassis.errors import NotFound
 from deploy.servers import (
     NotInstalled,
     Running,
@@ -181,7 +183,8 @@ def _end_session(shared: Path) -> None:
 
 
 async def _ended(servers: Servers, name: str) -> None:
-    await servers.kill(name)
+    with suppress(NotFound):  # a test may have damaged what is remembered of it
+        await servers.kill(name)
     await servers.down([name])
 
 
