@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chassis.errors import ConfigurationFault, StoreUnavailable
 from chassis.events import Message, Topic, open_log
 from chassis.storage import open_tables
+from chassis.storage.cassandra import CassandraTables
+from chassis.storage.cassandra_link import Answer, Link
+from chassis.storage.cassandra_url import address_of
 from deploy.servers import Running, Servers
 from deploy.servers.kinds import servers as kinds
 from deploy.servers.room import available_memory, memory_fault
@@ -89,8 +94,32 @@ async def test_a_log_on_three_brokers_goes_on_without_one_and_keeps_every_messag
         await log.close()
 
 
+async def asks_who_has_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row has one copy, and the node that has it is the one that is asked."""
+    asked: list[Any] = []
+    hear = Link._hear
+
+    def listen(link: Link, answer: Any, future: asyncio.Future[Answer]) -> None:
+        asked.append((answer.query.routing_key, answer))
+        hear(link, answer, future)
+
+    single = replace(address_of(url), keyspace="single", replication=1)
+    tables = CassandraTables(single)
+    await tables.prepare(Alone)
+    monkeypatch.setattr(Link, "_hear", listen)
+    for n in range(40):
+        await tables.put_versioned([(Alone(str(n), n), 1)])
+        assert await tables.get(Alone, str(n)) == Alone(str(n), n)
+    monkeypatch.undo()
+    metadata = asked[0][1].session.cluster.metadata
+    owners = [metadata.get_replicas("single", routing) for routing, _ in asked]
+    assert [answer.coordinator_host for _, answer in asked] == [host for (host,) in owners]
+    assert len({host.address for (host,) in owners}) == 3
+    await tables.close()
+
+
 async def test_tables_on_three_nodes_go_on_without_one_and_let_their_user_in(
-    servers: Servers, home: Path
+    servers: Servers, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The third node is the one that the user's role would be on, had it only one copy."""
     async with three(servers, "cassandra", auth=True) as running:
@@ -105,6 +134,7 @@ async def test_tables_on_three_nodes_go_on_without_one_and_let_their_user_in(
             assert await after.get(Alone, "before") == Alone("before", 1)
             await after.close()
 
+        await asks_who_has_it(running.url, monkeypatch)
         await dies_and_comes_back(servers, running, without)
         found = [await before.get(Alone, name) for name in ("before", "without", "after")]
         assert [one and one.value for one in found] == [1, 2, 3]
