@@ -29,7 +29,7 @@ async def proxy() -> AsyncIterator[TcpProxy]:
 
 @pytest.fixture
 async def cache(proxy: TcpProxy) -> AsyncIterator[Cache]:
-    cache = open_cache(f"redis://127.0.0.1:{proxy.port}/0?timeout_s=0.2")
+    cache = open_cache(f"redis://127.0.0.1:{proxy.port}/0?timeout_s=0.5")
     await cache.put("there", b"v", 60)
     yield cache
     await cache.close()
@@ -50,7 +50,7 @@ async def test_a_silent_server_holds_a_call_for_a_bounded_time(
     asked = [cache.get("there"), cache.lease("q", QUOTA, 1)] * 30
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoreUnavailable}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     proxy.resume()
     assert await cache.get("there") == b"v"
 

@@ -31,10 +31,8 @@ async def proxy() -> AsyncIterator[TcpProxy]:
 
 @pytest.fixture
 async def objects(proxy: TcpProxy) -> AsyncIterator[Objects]:
-    """A bucket behind the proxy, whose answers are awaited for half a second."""
-    objects = open_objects(
-        buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.5")
-    )
+    """A bucket behind the proxy, whose answers are awaited for a second."""
+    objects = open_objects(buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="1"))
     await objects.create("there", b"body")
     yield objects
     proxy.resume()
@@ -129,7 +127,7 @@ async def test_many_callers_of_a_silent_server_all_give_up_in_time(
     objects: Objects, proxy: TcpProxy
 ) -> None:
     proxy.hold()
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(15):
         found = await asyncio.gather(
             *[objects.head("there") for _ in range(60)], return_exceptions=True
         )
@@ -142,9 +140,9 @@ async def test_many_first_callers_of_a_silent_server_all_give_up_together(
     proxy: TcpProxy,
 ) -> None:
     proxy.hold()
-    url = buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.3")
+    url = buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.6")
     objects = open_objects(url)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         found = await asyncio.gather(
             *[objects.head("a") for _ in range(40)], return_exceptions=True
         )
@@ -158,9 +156,7 @@ async def test_who_waits_for_a_bucket_that_is_closed_before_it_opens_is_told(
     proxy: TcpProxy,
 ) -> None:
     proxy.hold()
-    objects = open_objects(
-        buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.5")
-    )
+    objects = open_objects(buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="1"))
     waiting = asyncio.create_task(objects.head("there"))
     await asyncio.sleep(0)
     await objects.close()
