@@ -24,9 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stream_idle_s: float = 300.0  # the same of a tunnel or an event stream, which is ended
     linger_s: float = 2.0  # how long a refused client may go on sending before it is cut
     connections: int = 20_000
-    backlog: int = (
-        4_096  # connections that wait to be accepted; beyond, the kernel lets clients wait
-    )
+    backlog: int = 4_096  # connections that wait to be accepted
     requests: int = 4_000  # a connection
     age_s: float = 1_200.0  # a connection; plus up to a fifth, drawn per connection
     window: int = 64 * KIB  # buffered a direction a connection before reading stops
