@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -40,6 +41,21 @@ def opened(session_s: int, more: str = "") -> KafkaLog:
     return KafkaLog.open(url)
 
 
+async def has_everything(member: KafkaConsumer) -> None:
+    """Until it owns both partitions."""
+    while len(member.assignment) < 2:
+        await member.consume(1, 0.05)
+
+
+async def cancelled(closing: Coroutine[Any, Any, None]) -> None:
+    """Begins it, and cancels it in the middle."""
+    task = asyncio.create_task(closing)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+
+
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 async def test_a_member_whose_hook_outlasts_its_time_is_out_until_the_hook_has_returned(
     protocol: str,
@@ -63,8 +79,7 @@ async def test_a_member_whose_hook_outlasts_its_time_is_out_until_the_hook_has_r
 
     slow.on_lost = told
     async with asyncio.timeout(PATIENCE_S):
-        while len(slow.assignment) < 2:
-            await slow.consume(1, 0.05)
+        await has_everything(slow)
         slow.on_revoked = hangs
         reading = [asyncio.create_task(consuming(one)) for one in (slow, heir)]
         await eventually(lambda: len(heir.assignment) == 2, PATIENCE_S)
@@ -89,16 +104,11 @@ async def test_a_member_whose_close_was_cancelled_has_left_and_may_be_told_again
     await log.ensure(PLAYS)
     leaver = log.consumer("g", ["plays"])
     async with asyncio.timeout(PATIENCE_S):
-        while len(leaver.assignment) < 2:
-            await leaver.consume(1, 0.05)
-        closing = asyncio.create_task(leaver.close())
-        await asyncio.sleep(0)
-        closing.cancel()
-        await asyncio.gather(closing, return_exceptions=True)
+        await has_everything(leaver)
+        await cancelled(leaver.close())
         await asyncio.gather(leaver.close(), leaver.leave(), leaver.leave())
         heir = log.consumer("g", ["plays"])
-        while len(heir.assignment) < 2:
-            await heir.consume(1, 0.05)
+        await has_everything(heir)
     await log.close()
 
 
@@ -108,17 +118,11 @@ async def test_a_log_whose_close_was_cancelled_has_closed_and_its_members_have_l
     await log.produce([Message("plays", b"k", b"1")])
     member = log.consumer("g", ["plays"])
     async with asyncio.timeout(PATIENCE_S):
-        while len(member.assignment) < 2:
-            await member.consume(1, 0.05)
-        closing = asyncio.create_task(log.close())
-        await asyncio.sleep(0)
-        closing.cancel()
-        await asyncio.gather(closing, return_exceptions=True)
-        assert closing.cancelled()
+        await has_everything(member)
+        await cancelled(log.close())
         other = KafkaLog(log.cluster)
         heir = other.consumer("g", ["plays"])
-        while len(heir.assignment) < 2:
-            await heir.consume(1, 0.05)
+        await has_everything(heir)
         await asyncio.gather(other.close(), log.close(), log.close())
     with pytest.raises(StoreUnavailable, match="is closed"):
         await log.produce([Message("plays", b"k", b"2")])
