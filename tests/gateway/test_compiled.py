@@ -20,10 +20,7 @@ from gateway.worker import version
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGE = ROOT / "tests" / "gateway" / "edge"
-ELSEWHERE = {
-    *("test_tls.py", "test_frames.py", "test_proxy_protocol.py", "test_websockets.py"),
-    "test_survival.py",
-}
+ELSEWHERE = {"test_tls.py", "test_frames.py", "test_proxy_protocol.py", "test_websockets.py"}
 """They take long, and go through what is not compiled."""
 
 IS_COMPILED = not str(connection.__file__).endswith(".py")

@@ -43,7 +43,7 @@ COUNTED = (
     'stream_records_total{result="fresh",stage="state"} 20.0',
     'dlq_records_total{reason="envelope"} 1.0',
     'stream_end_to_end_seconds_count{sink="state"} 20.0',
-    'stream_end_to_end_seconds_bucket{le="30.0",sink="state"} 20.0',
+    'stream_end_to_end_seconds_bucket{le="1.5",sink="state"} 20.0',
 )
 
 

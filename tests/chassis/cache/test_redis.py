@@ -50,7 +50,7 @@ async def test_a_silent_server_holds_a_call_for_a_bounded_time(
     asked = [cache.get("there"), cache.lease("q", QUOTA, 1)] * 30
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoreUnavailable}
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 2
     proxy.resume()
     assert await cache.get("there") == b"v"
 

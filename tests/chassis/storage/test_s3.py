@@ -127,7 +127,7 @@ async def test_many_callers_of_a_silent_server_all_give_up_in_time(
     objects: Objects, proxy: TcpProxy
 ) -> None:
     proxy.hold()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(8):
         found = await asyncio.gather(
             *[objects.head("there") for _ in range(60)], return_exceptions=True
         )
@@ -142,7 +142,7 @@ async def test_many_first_callers_of_a_silent_server_all_give_up_together(
     proxy.hold()
     url = buckets.fresh(endpoint=f"http://127.0.0.1:{proxy.port}", timeout_s="0.6")
     objects = open_objects(url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(5):
         found = await asyncio.gather(
             *[objects.head("a") for _ in range(40)], return_exceptions=True
         )
