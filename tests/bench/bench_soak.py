@@ -31,7 +31,7 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.support import peers
+from tests.support.ports import free_port
 from tests.support.steady import steady
 
 MIB = 1 << 20
@@ -201,7 +201,7 @@ async def soak(seconds: float, reload_s: float, folder: Path) -> dict[str, Any]:
             "http": http.sockets[0].getsockname()[1],
             "chat": next(iter(chat.sockets)).getsockname()[1],
         }
-        rules, port = folder / "rules.yaml", peers.free_port()
+        rules, port = folder / "rules.yaml", free_port()
         rules.write_text(RULES.format(version=0, **ports))
         gateway = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _GATEWAY, str(rules), f"127.0.0.1:{port}", str(folder / "home"))

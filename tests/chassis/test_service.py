@@ -23,7 +23,8 @@ from chassis.http.api import Reply, Request
 from chassis.identity import Keyring, Seal
 from chassis.service import Build, Chassis, ProcessSettings, Service, open_chassis, serve
 from chassis.telemetry import Telemetry
-from tests.support.registry import free_port, opened, serving
+from tests.support.ports import free_port
+from tests.support.registry import opened, serving
 from tests.support.scripted import eventually
 from tests.support.served import prepare, served
 from tests.support.services import StillRegistry

@@ -21,7 +21,8 @@ from chassis.identity import Keyring
 from deploy.alone import _spec, prepare, run
 from deploy.healthy import admin_address, is_ready
 from deploy.processes import SERVICES
-from tests.support.registry import free_port, opened, serving, until
+from tests.support.ports import free_port
+from tests.support.registry import opened, serving, until
 from tests.support.system import ROOT, stagedoor
 
 

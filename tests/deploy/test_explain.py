@@ -16,7 +16,7 @@ from chassis.http.admin import AdminPort
 from chassis.http.serving import Listener, bind
 from chassis.telemetry import Telemetry, Trace
 from deploy.explain import gather, waterfall
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 
 BAR = "▇"
 

@@ -17,7 +17,7 @@ from chassis.errors import ConnectFailed, PeerRefusal, StagedoorError
 from deploy.member import Member, decoded, play_body, player_event, watching
 from microservices.beacon.model import fault_of
 from play_api.play import check_request
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 
 ANSWER = {
     "session": {"id": "s1"},

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.errors import ConfigurationFault
 from deploy.sockets import HeldSockets, reserve
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 
 
 def place() -> str:

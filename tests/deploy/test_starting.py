@@ -12,7 +12,8 @@ from chassis.discovery import Instance
 from chassis.discovery.directory import Directory
 from chassis.errors import ConfigurationFault, StagedoorError
 from deploy.starting import Hopeless, cannot_start, whole
-from tests.support.registry import free_port, opened, serving
+from tests.support.ports import free_port
+from tests.support.registry import opened, serving
 
 LOG = Path("/var/lib/stagedoor/log")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from chassis.clock import ManualClock
 from gateway.worker import Worker
 from tests.support.gateways import GET, Raw, fields_of, one_rule, running, status_of
+from tests.support.ports import free_port
 from tests.support.scripted import (
     OK,
     Closes,
@@ -53,12 +53,6 @@ async def ask(worker: Worker, request: bytes = GET) -> tuple[int, bytes]:
         client.send(request)
         head, body = await client.answer()
         return status_of(head), body
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def first_then(worker: Worker, first: Scripted) -> None:
@@ -363,7 +357,7 @@ async def test_a_dead_instance_among_others_is_never_noticed(
     async with (
         Scripted([Repeats([Reads(b"hello"), Sends(OK)])]) as one,
         Scripted([Repeats([Reads(b"hello"), Sends(OK)])]) as two,
-        running(tmp_path, one_rule(one.port, unused_port(), two.port)) as worker,
+        running(tmp_path, one_rule(one.port, free_port(), two.port)) as worker,
         Raw(worker.port) as client,
     ):
         for _ in range(60):
@@ -375,7 +369,7 @@ async def test_a_dead_instance_among_others_is_never_noticed(
 async def test_what_reached_nobody_may_go_to_an_instance_that_is_ejected(tmp_path: Path) -> None:
     async with (
         Scripted([Repeats([Reads(b"hello"), Sends(OK)])]) as left_out,
-        running(tmp_path, one_rule(left_out.port, unused_port())) as worker,
+        running(tmp_path, one_rule(left_out.port, free_port())) as worker,
     ):
         origin = worker.gateway.origins["up"]
         origin.choose(0.0)

@@ -13,8 +13,8 @@ from chassis.discovery import Instance
 from gateway.origins import Origin, Origins
 from gateway.rules.model import Cluster
 from gateway.worker import Worker
-from tests.gateway.test_attempting import unused_port
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
+from tests.support.ports import free_port
 from tests.support.scripted import (
     OK,
     Link,
@@ -80,7 +80,7 @@ async def test_one_of_five_that_is_twenty_times_slower_gets_little_within_two_se
 
 
 async def test_dead_instances_are_left_out_within_a_second_and_come_back(tmp_path: Path) -> None:
-    ports = [unused_port(), unused_port(), unused_port()]
+    ports = [free_port(), free_port(), free_port()]
     async with (
         Scripted(taking(0.002)) as good,
         Scripted(taking(0.002)) as other,
@@ -167,7 +167,7 @@ async def test_a_registry_that_lies_costs_no_more_than_it_takes_to_find_out(
         Scripted(taking(0.001)) as other,
         Scripted(scripts.get(lie, [])) as liar,
     ):
-        port = unused_port() if lie == "nobody" else liar.port
+        port = free_port() if lie == "nobody" else liar.port
         ports = ", ".join(f'"127.0.0.1:{p}"' for p in (good.port, port, other.port))
         async with running(tmp_path, rules.replace("PORTS", ports)) as worker:
             statuses = await load(worker, 0.8, 8)

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.worker import Worker
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
+from tests.support.ports import free_port
 from tests.support.scripted import (
     OK,
     Closes,
@@ -21,12 +22,6 @@ from tests.support.scripted import (
     answers,
     eventually,
 )
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def counted(worker: Worker, *wanted: str) -> float:
@@ -56,14 +51,14 @@ async def test_no_rule_is_404(tmp_path: Path) -> None:
 
 
 async def test_a_cluster_without_instances_is_503(tmp_path: Path) -> None:
-    async with running(tmp_path, one_rule(unused_port())) as worker:
+    async with running(tmp_path, one_rule(free_port())) as worker:
         worker.gateway.origins["up"]._list = lambda: ()
         status, body = await ask(worker)
         assert (status, b'"code":"no_instances"' in body) == (503, True)
 
 
 async def test_a_refused_connection_is_502_when_there_is_no_other_instance(tmp_path: Path) -> None:
-    async with running(tmp_path, one_rule(unused_port())) as worker:
+    async with running(tmp_path, one_rule(free_port())) as worker:
         status, body = await ask(worker)
         assert (status, b'"code":"origin_connect"' in body) == (502, True)
         assert counted(worker, 'outcome="origin_connect"') == 1
@@ -76,7 +71,7 @@ async def test_what_was_provably_not_processed_is_tried_on_another_instance(
     request = method + b" / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
     async with (
         Scripted([Repeats([Reads(b"hello"), Sends(OK)])]) as upstream,
-        running(tmp_path, one_rule(unused_port(), upstream.port)) as worker,
+        running(tmp_path, one_rule(free_port(), upstream.port)) as worker,
     ):
         for _ in range(8):
             assert await ask(worker, request) == (200, b"ok")

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from tests.support import real
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 
 _PORTS = ("http", "dns", "server", "serf_lan", "serf_wan", "grpc", "grpc_tls")
 _READY_S = 20.0

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.support import peers
 from tests.support.certificates import contexts
 from tests.support.peers import Server
+from tests.support.ports import free_port
 
 PROXY_CORE, OTHER_CORE = 0, (os.cpu_count() or 1) - 1
 KEPT_IDLE = 64
@@ -28,6 +29,7 @@ import sys
 from pathlib import Path
 from gateway.app import run
 from gateway.settings import Settings
+from tests.support.ports import free_port
 run(Settings(rules=Path(sys.argv[1]), listen=sys.argv[2], home=Path(sys.argv[3]), log_successes=0))
 """
 _HAPROXY = """\
@@ -122,7 +124,7 @@ def upstream(folder: Path) -> Server:
 
 def nginx(folder: Path, upstream: int) -> Proxy:
     """Answers are buffered in memory only, as by the others."""
-    secure = peers.free_port()
+    secure = free_port()
     server = (
         f"listen 127.0.0.1:{secure} ssl; "
         f"ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; "
@@ -138,7 +140,7 @@ def nginx(folder: Path, upstream: int) -> Proxy:
 
 
 def haproxy(folder: Path, upstream: int) -> Proxy:
-    port, secure, conf = peers.free_port(), peers.free_port(), folder / "haproxy.cfg"
+    port, secure, conf = free_port(), free_port(), folder / "haproxy.cfg"
     conf.write_text(_HAPROXY.format(port=port, secure=secure, folder=folder, upstream=upstream))
     command = [peers.debian("haproxy", "haproxy"), "-db", "-f", str(conf)]
     made = Server("haproxy", command, port, core=PROXY_CORE, log=folder / "haproxy.log")
@@ -146,7 +148,7 @@ def haproxy(folder: Path, upstream: int) -> Proxy:
 
 
 def envoy(folder: Path, upstream: int) -> Proxy:
-    port, secure, conf = peers.free_port(), peers.free_port(), folder / "envoy.yaml"
+    port, secure, conf = free_port(), free_port(), folder / "envoy.yaml"
     values = {"port": port, "secure": secure, "folder": folder, "upstream": upstream}
     conf.write_text(_ENVOY.format(chain=_CHAIN, **values))
     command = [peers.envoy(), "-c", str(conf), "--concurrency", "1", "--log-level", "error"]
@@ -166,7 +168,7 @@ def pure(folder: Path, upstream: int) -> Proxy:
 
 
 def _gateway(folder: Path, upstream: int, name: str, environ: dict[str, str]) -> Proxy:
-    port, secure, rules = peers.free_port(), peers.free_port(), folder / "rules.yaml"
+    port, secure, rules = free_port(), free_port(), folder / "rules.yaml"
     rules.write_text(
         f"clusters: {{up: {{instances: ['127.0.0.1:{upstream}']}}}}\n"
         "rules: [{name: all, forward: up}]\n"
@@ -181,7 +183,7 @@ def _gateway(folder: Path, upstream: int, name: str, environ: dict[str, str]) ->
 
 def bare(folder: Path, upstream: int) -> Proxy:
     """The least that this interpreter can do."""
-    port = peers.free_port()
+    port = free_port()
     command = [sys.executable, "-m", "tests.support.bare", str(port), str(upstream)]
     return Proxy("bare", Server("bare", command, port, core=PROXY_CORE, log=folder / "bare.log"))
 

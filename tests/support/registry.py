@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,16 +15,10 @@ from chassis.discovery.embedded import RegistryServer
 from chassis.http.client import Client
 from chassis.http.pool import PoolLimits
 from chassis.http.serving import Listener, bind
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 PATIENCE_S = 5.0
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def opened(address: str) -> Registry:

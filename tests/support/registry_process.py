@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import uvloop
 
-from tests.support.registry import free_port, serving
+from tests.support.ports import free_port
+from tests.support.registry import serving
 
 
 class EmbeddedServer:

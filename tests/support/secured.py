@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tests.support import real
 from tests.support.certificates import Authority
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import httpx
 
 from tests.support.counting import by_label, scrape, total
 from tests.support.needs import missing
+from tests.support.ports import free_port
 from tests.support.system import System, eventually
 
 MISSING = "prometheus is not installed: apt-get install prometheus"
@@ -44,8 +44,7 @@ def prometheus(config: Path, data: Path) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     if program is None:
         missing(MISSING)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     flags = [
         f"--config.file={config}",
         f"--storage.tsdb.path={data}",

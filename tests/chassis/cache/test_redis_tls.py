@@ -13,6 +13,7 @@ from chassis.cache import open_cache
 from chassis.errors import ConfigurationFault, StagedoorError, StoreUnavailable
 from tests.support import real
 from tests.support.certificates import contexts
+from tests.support.ports import free_port
 
 PASSWORD = "not-to-be-told"
 
@@ -28,8 +29,7 @@ def authority(tmp_path: Path) -> Path:
 def port(tmp_path: Path, authority: Path) -> Iterator[int]:
     """Where a Redis of our own speaks TLS, and asks for a password."""
     server = real.own("redis", tmp_path / "servers")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     parts = urlsplit(server.url)
     with socket.create_connection((parts.hostname or "", parts.port or 0)) as link:
         link.sendall(

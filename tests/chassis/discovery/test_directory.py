@@ -11,7 +11,8 @@ from chassis.clock import SYSTEM, ManualClock
 from chassis.discovery import Instance
 from chassis.discovery.directory import Directory
 from chassis.errors import NoInstances, StoreUnavailable
-from tests.support.registry import free_port, opened, serving
+from tests.support.ports import free_port
+from tests.support.registry import opened, serving
 
 
 def instance(number: int) -> Instance:

@@ -31,7 +31,7 @@ from chassis.http.call_attempt import ANSWER_LIMIT
 from chassis.http.peers import Peer, Peers
 from chassis.resilience import BreakerConfig, TimerWheel
 from chassis.telemetry import Telemetry, Trace
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 from tests.support.scripted import (
     Floods,
     Holds,

@@ -14,6 +14,7 @@ from chassis.clock import SYSTEM, ManualClock
 from chassis.errors import BulkheadFull, ConnectFailed
 from chassis.http.connection import Connection
 from chassis.http.pool import Address, Idle, Pool, PoolLimits
+from tests.support.ports import free_port
 from tests.support.scripted import OK, Closes, Holds, Reads, Scripted, Sends, answers, eventually
 from tests.support.upstream import Recorder, connected
 
@@ -191,9 +192,7 @@ async def test_connections_of_one_pool_do_not_all_age_at_once() -> None:
 
 
 async def test_a_refused_connect_says_so_and_takes_no_place() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    pool = Pool(Address("127.0.0.1", port))
+    pool = Pool(Address("127.0.0.1", free_port()))
     with pytest.raises(ConnectFailed, match="cannot be reached"):
         await pool.connect()
     assert pool.open == 0

@@ -8,7 +8,8 @@ import pytest
 
 from chassis.discovery import Instance
 from chassis.errors import StoreUnavailable
-from tests.support.registry import free_port, opened, until
+from tests.support.ports import free_port
+from tests.support.registry import opened, until
 
 
 def instance(service: str, number: int = 1) -> Instance:

@@ -27,7 +27,7 @@ from deploy.servers import (
 )
 from tests.deploy.servers.conftest import NEVER_READY, Script
 from tests.support import real, scripted
-from tests.support.registry import free_port
+from tests.support.ports import free_port
 from tests.support.removals import half_removed
 from tests.support.system import ROOT, eventually, stagedoor
 
