@@ -9,6 +9,7 @@ import pytest
 from chassis.clock import ManualClock
 from gateway.edge.limits import Limits
 from gateway.worker import Worker
+from tests.gateway.test_exchange import counted
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
 from tests.support.scripted import OK, Floods, Reads, Repeats, Scripted, Sends, answers, eventually
 
@@ -195,15 +196,13 @@ async def test_a_client_that_takes_no_answer_is_cut_and_counted(
     ):
         client.writer.transport.pause_reading()
         last = GET.replace(b"Host", b"Connection: " + keep + b"\r\nHost")
-        while True:
-            before = len(upstream.received)
+        sent = 0
+        while not _is_stuck(worker):
             client.send(GET)
-            await eventually(lambda n=before: _is_stuck(worker) or len(upstream.received) > n)
-            if _is_stuck(worker):
-                break
-        before = len(upstream.received)
+            sent += 1
+            await eventually(lambda n=sent: counted(worker) == n)
         client.send(last)
-        await eventually(lambda: len(upstream.received) > before)
+        await eventually(lambda: upstream.received.count(b"GET ") == sent + 1)
         for _ in range(30):
             await pass_time(clock, 3)
             await asyncio.sleep(0)
