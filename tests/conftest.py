@@ -20,6 +20,9 @@ if os.environ.get("STAGEDOOR_TEST_FAST"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Servers on Java live for a minute here: most of that would be spent on optimising what then ends.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 LONGEST = "tests/system/test_real.py"
 
 

@@ -19,7 +19,7 @@ MARK, INSTANCE = "STAGEDOOR_SERVERS_HOME", "STAGEDOOR_SERVERS_INSTANCE"
 """Variables in the environment of every server: whose it is, and which instance. A launcher that is
 killed before it has remembered what it started still finds it by them the next time."""
 LOG_LIMIT = 16 << 20
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "JDK_JAVA_OPTIONS")
 _TICK_S = 0.02
 _KILLED_S = 60.0
 """What the kernel may take to clear a killed process away: one that waits for a disk stays."""

@@ -88,6 +88,18 @@ def test_nobody_is_not_alive() -> None:
     assert processes.identity(0) is None
 
 
+def test_of_our_environment_it_has_what_a_server_needs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xint")
+    monkeypatch.setenv("STAGEDOOR_PASSWORD", "ours")
+    spawn(home, "sh", "-c", "env; echo done")
+    eventually(lambda: "done" in (home / "log").read_text(), what="its environment")
+    told = (home / "log").read_text().splitlines()
+    assert "JDK_JAVA_OPTIONS=-Xint" in told
+    assert not [line for line in told if line.startswith("STAGEDOOR_PASSWORD")]
+
+
 def test_it_is_in_a_session_of_its_own_and_heeds_signals(home: Path) -> None:
     process = spawn(home, "sleep", "1000")
     eventually(lambda: os.getsid(process.pid) == process.pid, what="its own session")
