@@ -16,6 +16,7 @@ from chassis.http.heads import Head
 from gateway.context import CLIENT_GONE, Context, outcome_of
 from gateway.edge import response
 from gateway.edge.fields import clean_trailers
+from gateway.edge.request import CONNECT
 from gateway.edge.response import Framing
 from gateway.edge.tunnel import CLIENT, GATEWAY, INSTANCE, Tunnel
 from gateway.filters.chain import run
@@ -96,8 +97,8 @@ class Answering(Context):
             return
         self._headed_at = self._gateway.monotonic()
         self.status = status
-        if status == 101:
-            self._tunnel(headers)
+        if status == 101 or (status < 300 and self.method == CONNECT):
+            self._tunnel(status, headers)
             return
         if status >= 400:
             self.outcome = outcome_of(status)
@@ -197,20 +198,22 @@ class Answering(Context):
 
     # -- an answer that switches protocols
 
-    def _tunnel(self, headers: Headers) -> None:
+    def _tunnel(self, status: int, headers: Headers) -> None:
         """Both sides agreed to speak something else: hands both transports over."""
         connection, downstream, ready = self._connection, self._downstream, self.ready
         assert connection is not None and ready is not None
         kept, _ = response.travelling(headers)
-        protocol = response.upgrade(headers) or self.fields.upgrade or b""
-        kept += [(b"connection", b"upgrade"), (b"upgrade", protocol)]
+        protocol = b""
+        if status == 101:
+            protocol = response.upgrade(headers) or self.fields.upgrade or b""
+            kept += [(b"connection", b"upgrade"), (b"upgrade", protocol)]
         transport, leftover = connection.detach()
         self._connection = None
-        self._give_back(101, is_complete=True)
+        self._give_back(status, is_complete=True)
         ready.timeouts.leave(self)
         ready.duration.observe(self._headed_at - self.started)
         self._keep = False
-        downstream.write(response.interim(101, b"Switching Protocols", kept))
+        downstream.write(response.interim(status, reason(status), kept))
         leading = downstream.hand_over()
         framed = protocol.lower() == b"websocket"
         self._joined = tunnel = Tunnel(

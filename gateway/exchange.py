@@ -24,6 +24,7 @@ from gateway.edge.response import Framing
 from gateway.filters.chain import run
 from gateway.racing import Racing
 from gateway.ready import ReadyRoute, Serving
+from gateway.rules.match import is_listed_only
 from gateway.rules.route import Match
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ class Exchange(Racing):
             self._endpoint(ready, self.started)
 
     def _unmatched(self) -> StagedoorError:
-        if self.method == b"TRACE":
-            return MethodNotAllowed("no rule lists TRACE for this request")
+        if is_listed_only(self.method):
+            return MethodNotAllowed(f"no rule lists {self.method.decode()} for this request")
         return NoRoute("no rule matches this request")
 
     def _continue_trace(self, claimed: bytes) -> None:

@@ -8,6 +8,7 @@ from chassis.deadline import HEADER as DEADLINE_HEADER
 from chassis.http.framing import CHUNKED, Headers
 from gateway import traces
 from gateway.edge.fields import Fields, read, written
+from gateway.edge.request import CONNECT
 from gateway.ready import ReadyRoute
 from gateway.retrying import ATTEMPT
 
@@ -76,7 +77,9 @@ def _edited(context: Context, ready: ReadyRoute, traced: bytes) -> bytes:
 
 
 def _target(context: Context, ready: ReadyRoute) -> bytes:
-    """Byte for byte what came, unless the rule rewrites the path."""
+    """Byte for byte what came, unless the rule rewrites the path; CONNECT asks for none."""
+    if context.method == CONNECT:
+        return context.target
     path = context.path
     rewritten = ready.route.rewrite(path)
     if rewritten is path:

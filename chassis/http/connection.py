@@ -60,6 +60,7 @@ class Connection:
         "_bulky",
         "_closed",
         "_coding",
+        "_connects",
         "_doubtful",
         "_ended",
         "_fed",
@@ -115,7 +116,7 @@ class Connection:
         self._leftover = b""
         self._asked = b""
         self._reset()
-        self._head_only = self._sending = self._sent = self._bulky = False
+        self._head_only = self._sending = self._sent = self._bulky = self._connects = False
         self.reusable = False
         self.upgraded = False
         self.uses = 0
@@ -156,7 +157,8 @@ class Connection:
         """
         self._reset()
         self._receiver = receiver
-        self._whole = whole
+        self._connects = method == b"CONNECT"
+        self._whole = None if self._connects else whole
         self._asked = head
         self._head_only = method == b"HEAD"
         self._sending = more
@@ -226,7 +228,8 @@ class Connection:
         self._close()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """After a 101 head: the transport (reading paused) and the bytes that came behind the head.
+        """After the head of a 101, or of a 2xx to CONNECT: the transport (reading paused) and the
+        bytes that came behind the head.
 
         The caller sets its own protocol on the transport and calls `resume_reading`. From then on
         neither this connection nor its pool has anything to do with it.
@@ -272,7 +275,7 @@ class Connection:
             self._first = data
         self._fed += len(data)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._seek_tunnel(data) if self._connects else data)
         except httptools.HttpParserUpgrade as upgrade:
             self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
@@ -331,7 +334,7 @@ class Connection:
         self._status = status
         self._final = self._headers
         self._headers = []
-        if status == 101:
+        if self._switches(status):
             return
         if self._whole is None:
             self._receiver.on_head(status, self._reason, self._final)
@@ -356,11 +359,28 @@ class Connection:
             self._interim = False
         elif self._head_only:
             self._doubtful = self._doubtful or self._coding is not None
-        elif self._parser.get_status_code() != 101:
+        elif not self._switches(self._parser.get_status_code()):
             self._ended = True
             self._keeps = self._parser.should_keep_alive()
 
     # --- deciding ---
+
+    def _switches(self, status: int) -> bool:
+        """Whether what follows this head is not HTTP (RFC 9110 sections 9.3.6 and 15.2.2)."""
+        return status == 101 or (self._connects and 200 <= status < 300)
+
+    def _seek_tunnel(self, data: bytes) -> bytes:
+        """The parser knows of no CONNECT, and does not tell where a head ends: until there it gets
+        one byte at a time. Gives what is left for it to read."""
+        end = 0
+        while end < len(data) and not self._headed:
+            end += 1
+            self._parser.feed_data(data[end - 1 : end])
+        left = data[end:]
+        if self._headed and self._switches(self._status):
+            self._switch(left)
+            return b""
+        return left
 
     def _tell_interim(self, status: int) -> None:
         if status < 100 or self._coding is not None:
@@ -458,14 +478,17 @@ class Connection:
         return not self._bulky or self._transport.get_write_buffer_size() == 0
 
     def _upgrade(self, leftover: bytes) -> None:
-        if b"\r\nupgrade:" not in self._asked.lower():
+        if self._connects or b"\r\nupgrade:" not in self._asked.lower():
             self._fail(OriginGarbled("the answer switches protocols, which was not asked for"))
             return
+        self._switch(leftover)
+
+    def _switch(self, leftover: bytes) -> None:
         self._leftover = leftover
         self.upgraded = True
         self._fed = 0
         self.pause()
-        self._receiver.on_head(101, self._reason, self._final)
+        self._receiver.on_head(self._status, self._reason, self._final)
 
     def _stumble(self, error: httptools.HttpParserError) -> None:
         """The parser stopped: behind the answer's end that is only doubt, else garbled."""

@@ -21,7 +21,7 @@ from gateway.edge.boundary import Boundary
 from gateway.edge.fields import Fields
 from gateway.edge.limits import Limits
 from gateway.edge.refusals import BodyTooLarge, HeadTooLarge
-from gateway.edge.request import check_method, origin_form
+from gateway.edge.request import CONNECT, check_connect, origin_form
 from gateway.edge.request_line import PARSED, begun_method, check_beginning, read_line
 
 START, HEAD, BODY, CHUNKS, READ = range(5)
@@ -163,7 +163,6 @@ class Reader:
                 check_beginning(data, self._limits.target)
             return data
         self.method, self.target, self.is_11 = read_line(data[:end], self._limits.target)
-        check_method(self.method)
         self.phase = HEAD
         if self.method in PARSED:
             return data
@@ -233,6 +232,8 @@ class Reader:
             raise HeadTooLarge("the header block is too large")
         self.fields = fields = Fields(self._lines, self.is_11)
         self.target = origin_form(self.method, self.target, fields.authority)
+        if self.method == CONNECT:
+            check_connect(fields, is_11=self.is_11)
         self._lines = self.trailers
         length = fields.length
         self._interrupted = fields.asks_upgrade and length != 0

@@ -6,7 +6,7 @@ from chassis.errors import NotFound, RequestFailure
 
 
 class MethodNotAllowed(RequestFailure):
-    """CONNECT, which nobody here may ask for, and TRACE where no rule lists it."""
+    """CONNECT, and TRACE, where no rule lists them."""
 
     status = 405
     code = "method_not_allowed"

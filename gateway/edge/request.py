@@ -6,11 +6,11 @@ from chassis.errors import BadRequest
 from chassis.http.framing import Headers
 from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
-from gateway.edge.refusals import MethodNotAllowed
 
 
 class Request:
-    """What the rules and the filters see of a request. Targets are raw, byte for byte.
+    """What the rules and the filters see of a request. Targets are raw, byte for byte; a CONNECT,
+    which asks for no path, has the path `/`.
 
     `headers` travel on and may be edited; as long as nobody asks for them, `own_headers` is None
     and what `fields` has ready is sent as it is. `client` is the peer's address, or what a trusted
@@ -49,7 +49,10 @@ class Request:
             told = peer.forwarded(fields.forwarded, authority)
             self.client, self.forwarding, self.asked_host = told
         self.own_headers: Headers | None = None
-        self.path, _, self.query = target.partition(b"?")
+        if method == CONNECT:
+            self.path, self.query = b"/", b""
+        else:
+            self.path, _, self.query = target.partition(b"?")
 
     @property
     def headers(self) -> Headers:
@@ -63,16 +66,27 @@ class Request:
         self.own_headers = headers
 
 
-def check_method(method: bytes) -> None:
-    if method == b"CONNECT":
-        raise MethodNotAllowed("CONNECT is not allowed here")
+CONNECT = b"CONNECT"
+
+
+def check_connect(fields: Fields, *, is_11: bool) -> None:
+    """`BadRequest` for a CONNECT that is not just a head. Whatever becomes of it, what follows it
+    is no request: it may have been meant for the tunnel."""
+    if not is_11:
+        raise BadRequest("CONNECT needs HTTP/1.1", code="framing")
+    if fields.length or fields.asks_upgrade:
+        raise BadRequest("CONNECT has neither a body nor an upgrade", code="framing")
+    fields.keep_alive = False
 
 
 def origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:
-    """The target of an origin, absolute or asterisk form (RFC 9112 section 3.2) as a path, or `*`.
+    """The target of an origin, absolute or asterisk form (RFC 9112 section 3.2) as a path, or `*`;
+    that of CONNECT, `host:port`, as it is.
 
     `BadRequest` when it is none of them, or disagrees with the Host value.
     """
+    if method == CONNECT:
+        return _authority(target, authority)
     if b"#" in target:
         raise BadRequest("the target has a fragment", code="target")
     if target[:1] == b"/":
@@ -82,6 +96,14 @@ def origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:
             raise BadRequest("only OPTIONS may ask for *", code="target")
         return target
     return _path_of(target, authority)
+
+
+def _authority(target: bytes, authority: bytes) -> bytes:
+    if not target.rpartition(b":")[2].isdigit():
+        raise BadRequest("CONNECT asks for host:port", code="target")
+    if target.lower() != authority.lower():
+        raise BadRequest("the target and the Host field disagree", code="host")
+    return target
 
 
 def _path_of(target: bytes, authority: bytes) -> bytes:

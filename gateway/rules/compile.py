@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from chassis.clock import Clock
 from gateway.rules import hosts, paths, predicates
 from gateway.rules.match import (
-    TRACE,
+    LISTED,
     Entry,
     HostMap,
     Key,
@@ -48,7 +48,7 @@ def compile_document(
         source=source,
         entries=entries,
         tiers=build_tiers(entries),
-        traced=build_tiers(tuple(entry for entry in entries if TRACE in entry.methods)),
+        listed=build_tiers(tuple(entry for entry in entries if LISTED & {*entry.methods})),
         routes=routes,
         clusters=document.clusters,
         auth=document.auth,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from gateway.rules.match import TRACE, Entry, Snapshot
+from gateway.rules.match import Entry, Snapshot, is_listed_only
 from gateway.rules.model import Golden
 from gateway.rules.paths import normalise
 from gateway.rules.route import Headers, Route, View
@@ -118,7 +118,7 @@ def _because(winner: Entry | None, path: bytes | None) -> str:
 
 def _action(winner: Entry | None, method: bytes) -> str:
     if winner is None:
-        return "405" if method == TRACE.encode() else "404"
+        return "405" if is_listed_only(method) else "404"
     rule = winner.route.rule
     return "redirect" if rule.redirect else "reply" if rule.reply else "forward"
 

@@ -61,6 +61,7 @@ def check(rule: Rule, document: Document) -> Iterator[Finding]:
     yield from _edits(rule)
     yield from _attempts(rule)
     yield from _not_served(rule)
+    yield from _connects(rule)
     sound = True
     for at, matcher in _matchers(rule):
         for finding in check_matcher(matcher, at):
@@ -115,6 +116,13 @@ def _not_served(rule: Rule) -> Iterator[Finding]:
     for name in ("mirror", "cors"):
         if getattr(rule, name) is not None:
             yield Finding((name,), f"{name} is not served yet: leave it out")
+
+
+def _connects(rule: Rule) -> Iterator[Finding]:
+    for at, matcher in _matchers(rule):
+        if "CONNECT" in matcher.methods and (rule.forward is None or rule.rewrite is not None):
+            reason = "a CONNECT is forwarded as it is: no reply, redirect or rewrite"
+            yield Finding((*at, "methods"), reason)
 
 
 def _known(what: str, name: str, known: dict[str, Any], at: Path) -> Iterator[Finding]:

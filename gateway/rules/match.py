@@ -21,9 +21,10 @@ from gateway.rules.route import Match, Route, View
 Key = tuple[Any, ...]
 
 _HOSTS_KEPT = 1_024
-_TRACE = b"TRACE"
-TRACE = "TRACE"
-"""Only for rules that list it: it tells whoever asks what the fields of a request became."""
+LISTED = frozenset({"CONNECT", "TRACE"})
+"""Methods only for rules that list them: one leads anywhere that an instance can reach, the other
+tells whoever asks what the fields of a request became."""
+_LISTED = frozenset(method.encode() for method in LISTED)
 
 
 class Entry:
@@ -91,8 +92,8 @@ class Entry:
             reasons.append(f"not {self.path}")
         if self._methods and view.method not in self._methods:
             reasons.append(f"method is not {' or '.join(self.methods)}")
-        elif not self._methods and view.method == _TRACE:
-            reasons.append("TRACE is only for rules that list it")
+        elif not self._methods and is_listed_only(view.method):
+            reasons.append(f"{view.method.decode()} is only for rules that list it")
         known = getattr(view, "claims", None) is not None
         tested = (p for p in self.predicates if known or not p.claims)
         return reasons + [f"not {p.says}" for p in tested if not p.test(view)]
@@ -219,8 +220,8 @@ class Snapshot:
     entries: tuple[Entry, ...]
     tiers: tuple[HostMap, ...]
     """One a value of `precedence`, the highest first; nearly always one."""
-    traced: tuple[HostMap, ...]
-    """The same of the entries that list TRACE."""
+    listed: tuple[HostMap, ...]
+    """The same of the entries that list one of `LISTED`."""
     routes: Mapping[str, Route]
     clusters: Mapping[str, Cluster]
     auth: Mapping[str, AuthPolicy]
@@ -235,8 +236,8 @@ class Snapshot:
         if path is None:
             return None
         tables = self._tables.get(view.host)
-        if view.method == _TRACE:
-            tables = tuple(table for tier in self.traced for table in tier.tables(view.host))
+        if view.method in _LISTED:
+            tables = tuple(table for tier in self.listed for table in tier.tables(view.host))
         elif tables is None:
             tables = self._find_tables(view.host)
         for table in tables:
@@ -252,6 +253,11 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"Snapshot({self.version}, {self.content_hash[:12]}, {len(self.routes)} rules)"
+
+
+def is_listed_only(method: bytes) -> bool:
+    """Whether the method is only for rules that list it."""
+    return method in _LISTED
 
 
 def sort_tables(tables: Sequence[Table]) -> None:

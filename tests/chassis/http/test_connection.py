@@ -429,6 +429,39 @@ def test_an_upgrade_hands_over_the_transport_and_the_bytes_behind_the_head() -> 
     assert not transport.aborted
 
 
+AGREED = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Yes\r\nContent-Length: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("at", range(len(AGREED) + 3))
+def test_a_connect_that_is_agreed_to_hands_over_wherever_the_bytes_are_split(at: int) -> None:
+    connection, transport, recorder = asked(b"CONNECT")
+    sent = AGREED + b"\x16\x03\x01"
+    connection.data_received(sent[:at])
+    taken = connection.upgraded
+    leftover = connection.detach()[1] if taken else b""
+    if not taken:
+        connection.data_received(sent[at:])
+        leftover = connection.detach()[1]
+    assert recorder.kinds == ["interim", "head"] and recorder.status == 200
+    assert leftover == (sent[len(AGREED) : at] if taken else sent[len(AGREED) :])
+    assert not transport.reading and not transport.aborted
+
+
+def test_a_connect_that_is_refused_is_an_ordinary_answer() -> None:
+    connection, _, recorder = asked(b"CONNECT")
+    connection.data_received(b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno")
+    assert recorder.kinds == ["head", "data", "end"] and connection.reusable
+
+
+@pytest.mark.parametrize(
+    "answer", [SWITCHED, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"]
+)
+def test_another_answer_to_a_connect_is_garbled(answer: bytes) -> None:
+    connection, _, recorder = asked(b"CONNECT")
+    connection.data_received(answer + b"\x16")
+    assert isinstance(recorder.failure, OriginGarbled)
+
+
 def test_only_an_open_upgraded_connection_can_be_detached() -> None:
     connection, _, _ = asked(head=UPGRADE)
     with pytest.raises(RuntimeError, match="upgraded"):

@@ -112,7 +112,7 @@ MALFORMED = {
 }
 
 OTHERS = {
-    "CONNECT": (405, b"CONNECT a:1 HTTP/1.1\r\n" + H + b"\r\n"),
+    "CONNECT": (405, b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"),
     "TRACE": (405, b"TRACE / HTTP/1.1\r\n" + H + b"Connection: close\r\n\r\n"),
     "the HTTP/2 preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "HTTP/2.0": (505, get(version=b"HTTP/2.0")),

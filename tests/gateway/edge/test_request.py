@@ -4,8 +4,8 @@ from chassis.errors import BadRequest, RequestFailure
 from chassis.http.framing import CHUNKED, Headers
 from gateway.edge.fields import Fields, clean_trailers
 from gateway.edge.peer import Peer, trust_of
-from gateway.edge.refusals import ExpectationFailed, MethodNotAllowed, NotImplementedHere
-from gateway.edge.request import Request, check_method, origin_form
+from gateway.edge.refusals import ExpectationFailed, NotImplementedHere
+from gateway.edge.request import Request, origin_form
 
 HOST = (b"host", b"a.example")
 
@@ -22,7 +22,6 @@ def request(
     """As the reader does it."""
     peer = Peer("192.0.2.1", trust_of(["192.0.2.0/24"] if trusted else []))
     is_11 = version == "1.1"
-    check_method(method)
     read = Fields([(b"host", host), *(fields or [])], is_11)
     return Request(method, origin_form(method, target, read.authority), is_11, read, peer)
 
@@ -180,12 +179,6 @@ def test_heads_that_cannot_be_honoured_are_refused(
 def test_no_host_at_all_is_refused() -> None:
     with pytest.raises(BadRequest):
         Fields([], is_11=True)
-
-
-def test_connect_is_not_allowed_and_trace_is_the_rules_to_allow() -> None:
-    with pytest.raises(MethodNotAllowed):
-        request(method=b"CONNECT")
-    assert request(method=b"TRACE").method == b"TRACE"
 
 
 def test_only_a_trusted_proxy_says_who_the_client_is() -> None:

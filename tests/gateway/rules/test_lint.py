@@ -48,6 +48,11 @@ REFUSED = [
     ("forward: a, match: {sticky: {percent: 5, by: shoe}}", "'by' is client, header:NAME"),
     ("reply: {}, rewrite: {path: /x}", "only what is forwarded can be rewritten"),
     ("forward: a, rewrite: {path: x}", "must be a path"),
+    ("reply: {}, match: {methods: [CONNECT]}", "a CONNECT is forwarded as it is"),
+    (
+        "forward: a, match: {methods: [GET, CONNECT]}, rewrite: {host: b}",
+        "a CONNECT is forwarded as it is",
+    ),
     ("forward: a, rewrite: {path: /x, template: /y}", "give one of path, prefix and template"),
     ("forward: a, match: {path: /a}, rewrite: {prefix: /x}", "needs a match with path_prefix"),
     (
