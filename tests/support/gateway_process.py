@@ -1,16 +1,18 @@
-"""A gateway in a process of its own, as one starts it from the command line."""
+"""A gateway in a process of its own, as one starts it from the command line; or in several."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-from tests.support.gateways import Raw
+from tests.support.gateways import GET, Raw, status_of
+from tests.support.ports import free_port
 
 
 class GatewayProcess:
@@ -81,3 +83,49 @@ def _ports(process: subprocess.Popen[str]) -> tuple[int, int]:
         if len(found := re.findall(r"127\.0\.0\.1:(\d+)", line)) == 2:
             return int(found[0]), int(found[1])
     raise AssertionError("the gateway ended")
+
+
+@asynccontextmanager
+async def gateway_workers(
+    folder: Path, rules: str, count: int, *, options: str = ""
+) -> AsyncIterator[list[GatewayProcess]]:
+    """So many on one port, as a container runs each; `options` are those of each one's listener."""
+    (folder / "rules.yaml").write_text(rules)
+    port = free_port()
+    admins = [free_port() for _ in range(count)]
+    with ExitStack() as stack:
+        found: list[GatewayProcess] = []
+        for admin in admins:
+            process = _start_worker(folder, f"tcp://127.0.0.1:{port}{options}", admin)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            found.append(GatewayProcess(process.pid, port, admin))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(_ready(one) for one in found))
+        yield found
+
+
+def _start_worker(folder: Path, listen: str, admin: int) -> subprocess.Popen[bytes]:
+    environ = {
+        "STAGEDOOR_RULES": str(folder / "rules.yaml"),
+        "STAGEDOOR_LISTEN": listen,
+        "STAGEDOOR_ADMIN": f"127.0.0.1:{admin}",
+        "STAGEDOOR_HOME": str(folder / f"home-{admin}"),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.cli", "run", "gateway"],
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+async def _ready(gateway: GatewayProcess) -> None:
+    while True:
+        try:
+            async with Raw(gateway.admin_port) as client:
+                client.send(GET.replace(b" / ", b" /ready "))
+                if status_of(await client.head()) == 200:
+                    return
+        except ConnectionRefusedError:
+            pass
+        await asyncio.sleep(0.02)

@@ -188,27 +188,6 @@ async def test_who_finds_the_accept_queue_full_is_served_later_and_counted(tmp_p
         assert await gateway.metric("gateway_accept_queue", state="waiting") == 0
 
 
-async def test_thousands_of_idle_connections_cost_little_and_others_are_served(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    """As many as a machine allows on which a process may have 20,000 files open, and its clients
-    share it with everything else: 5,000."""
-    many = 5_000
-    async with (
-        Scripted(answers()) as upstream,
-        gateway_process(tmp_path, one_rule(upstream.port)) as gateway,
-    ):
-        await serves(gateway.port)
-        before = gateway.resident()
-        async with crowd(gateway.port, many):
-            await serves(gateway.port, times=100)
-            assert await gateway.metric("gateway_connections", state="open") >= many
-            grown = gateway.resident() - before
-        record_property("measured", f"{many} idle connections: {grown / many / 1024:.1f} KiB each")
-        assert grown < 100 << 20
-        assert await gateway.metric("gateway_limits_total", limit="connections") == 0
-
-
 async def test_a_large_upload_and_a_slow_download_leave_the_memory_as_it_was(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
