@@ -13,6 +13,7 @@ from chassis import config, discovery
 from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
+from chassis.discovery.names import Names
 from chassis.http.client import Client
 from chassis.identity import Keyring, PassportSigner, Seal
 from chassis.telemetry import Telemetry
@@ -52,7 +53,9 @@ async def build(
             stack.push_async_callback(directory.close)
         client = Client(clock=clock)
         stack.push_async_callback(client.close)
-        origins = Origins(directory or NoDirectory(), clock)
+        names = Directory(Names(clock), clock, state=settings.root / "gateway" / "names")
+        stack.push_async_callback(names.close)
+        origins = Origins(directory or NoDirectory(), names, clock)
         stack.push_async_callback(origins.close)
         in_flight = InFlight(settings.in_flight)
         observer = Observer(telemetry, in_flight, sampled_successes=settings.log_successes)

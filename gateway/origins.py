@@ -30,6 +30,10 @@ class Instances(Protocol):
 
     def instances(self, service: str) -> tuple[Instance, ...]: ...
 
+    async def ready(self, service: str, timeout_s: float) -> tuple[Instance, ...]:
+        """Waits for the first one; `NoInstances` when none comes."""
+        ...
+
 
 class NoDirectory:
     """A gateway without a registry knows only static instances."""
@@ -43,12 +47,20 @@ class NoDirectory:
     def instances(self, service: str) -> tuple[Instance, ...]:
         return ()
 
+    async def ready(self, service: str, timeout_s: float) -> tuple[Instance, ...]:
+        return ()
+
 
 class Origin:
     """One cluster, alive. Choosing is synchronous; only `Pool.connect` waits."""
 
     def __init__(
-        self, name: str, cluster: Cluster, directory: Instances, clock: Clock, turn_end: TurnEnd
+        self,
+        name: str,
+        cluster: Cluster,
+        listed: Callable[[], tuple[Instance, ...]],
+        clock: Clock,
+        turn_end: TurnEnd,
     ) -> None:
         self.name = name
         self.cluster = cluster
@@ -76,7 +88,7 @@ class Origin:
         self._pools: dict[str, Pool] = {}
         self._by_id: dict[str, Pool] = {}
         self._seen: Sequence[Instance] = ()
-        self._list = _lister(name, cluster, directory)
+        self._list = listed
         self._checking: asyncio.Task[None] | None = None
         if cluster.health is not None:
             checks = HealthChecks(cluster.health, self.instances, self.balancer, clock)
@@ -161,15 +173,17 @@ class Origin:
         await asyncio.gather(*(pool.close() for pool in pools.values()))
 
 
-def _lister(
-    name: str, cluster: Cluster, directory: Instances
+def lister(
+    name: str, cluster: Cluster, directory: Instances, names: Instances
 ) -> Callable[[], tuple[Instance, ...]]:
-    if cluster.service is None:
+    """What tells a cluster's instances: a list, the registry's directory, or that of names."""
+    service = cluster.service or cluster.dns
+    if service is None:
         static = tuple(_static(name, address) for address in cluster.instances)
         return lambda: static
-    service = cluster.service
-    directory.watch(service)
-    return lambda: directory.instances(service)
+    known = directory if cluster.dns is None else names
+    known.watch(service)
+    return lambda: known.instances(service)
 
 
 def _static(name: str, address: str) -> Instance:
@@ -181,8 +195,9 @@ class Origins:
     """The origins of all clusters in use. A cluster that a new snapshot leaves as it was keeps its
     origin, with its warm connections and all that its balancer has learnt."""
 
-    def __init__(self, directory: Instances, clock: Clock) -> None:
+    def __init__(self, directory: Instances, names: Instances, clock: Clock) -> None:
         self._directory = directory
+        self._names = names
         self._clock = clock
         self.turn_end = TurnEnd()
         self._origins: dict[str, Origin] = {}
@@ -204,7 +219,16 @@ class Origins:
     def _kept(self, origin: Origin | None, name: str, cluster: Cluster) -> Origin:
         if origin is not None and origin.cluster == cluster:
             return origin
-        return Origin(name, cluster, self._directory, self._clock, self.turn_end)
+        listed = lister(name, cluster, self._directory, self._names)
+        return Origin(name, cluster, listed, self._clock, self.turn_end)
+
+    async def resolve(self, within_s: float) -> None:
+        """Waits until every name in use was resolved once, or for as long."""
+        used = {origin.cluster.dns for origin in self.values() if origin.cluster.dns is not None}
+        waits = [self._names.ready(name, within_s) for name in used]
+        for done in await asyncio.gather(*waits, return_exceptions=True):
+            if isinstance(done, BaseException) and not isinstance(done, NoInstances):
+                raise done
 
     def __getitem__(self, name: str) -> Origin:
         return self._origins[name]

@@ -24,6 +24,8 @@ from gateway.rules.live import LiveRules
 from gateway.settings import Settings, address
 
 VERSION = "0.1.0"
+RESOLVE_S = 1.0
+"""How long a start waits for names; without them their clusters answer 503."""
 
 
 def version() -> str:
@@ -102,7 +104,8 @@ class Worker:
     # -- life
 
     async def start(self, admin_app: Any) -> None:
-        """Rules, then both ports, then the registry: nobody hears of us before we can serve.
+        """Rules and the names in them, then both ports, then the registry: nobody hears of us
+        before we can serve.
 
         It serves without the registry too, and enters it when it can be reached.
         """
@@ -110,6 +113,7 @@ class Worker:
         await self.live.start()
         self.gateway.adopt(self.live.snapshot)
         self.live.subscribe(self.gateway.adopt)
+        await self.gateway.origins.resolve(RESOLVE_S)
         self._admin = AdminListener(admin_app, bind(*address(settings.admin, "the admin address")))
         await self._admin.start()
         self.admin_port = self._admin.port
@@ -176,6 +180,7 @@ def _told(origin: Origin) -> dict[str, Any]:
     return {
         "cluster": origin.name,
         "service": origin.cluster.service,
+        "dns": origin.cluster.dns,
         "instances": [
             {
                 "id": instance.id,

@@ -1,7 +1,7 @@
 """Live lists of instances, kept by blocking queries in the background.
 
 Reading a list never waits and never fails: it is what was last known to be good. Losing the
-registry changes nothing; what is believed of its answers is decided in `roster`. With a `state`
+registry (or whoever else is asked) changes nothing; what is believed of its answers is decided in `roster`. With a `state`
 directory the lists survive the process, so that it can start while the registry is away.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 from chassis.clock import Clock, Timer
 from chassis.deadline import Deadline
 from chassis.discovery import background
-from chassis.discovery.registry import Instance, Registry
+from chassis.discovery.registry import Instance, Listing
 from chassis.discovery.roster import Roster, RosterConfig
 from chassis.errors import NoInstances, StoreFailure
 
@@ -35,7 +35,7 @@ class Directory:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: Listing,
         clock: Clock,
         *,
         config: RosterConfig | None = None,

@@ -94,7 +94,17 @@ class Session(Protocol):
         ...
 
 
-class Registry(Protocol):
+class Listing(Protocol):
+    """Whoever knows the instances of services."""
+
+    async def instances(
+        self, service: str, *, index: int = 0, wait_s: float = DEFAULT_WAIT_S
+    ) -> tuple[int, list[Instance]]:
+        """The passing instances of `service`, ordered by id."""
+        ...
+
+
+class Registry(Listing, Protocol):
     """Service instances under leases, and keys with compare-and-set."""
 
     async def register(self, instance: Instance, *, ttl_s: float = DEFAULT_TTL_S) -> Registration:
@@ -102,12 +112,6 @@ class Registry(Protocol):
 
         Returns once the registry has it. Registers again by itself when the registry forgot it.
         """
-        ...
-
-    async def instances(
-        self, service: str, *, index: int = 0, wait_s: float = DEFAULT_WAIT_S
-    ) -> tuple[int, list[Instance]]:
-        """The passing instances of `service`, ordered by id."""
         ...
 
     async def services(

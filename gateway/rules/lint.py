@@ -46,8 +46,10 @@ def _clusters(document: Document) -> Iterator[Finding]:
 
 
 def _cluster_faults(cluster: Cluster) -> Iterator[str]:
-    if (cluster.service is None) == (not cluster.instances):
-        yield "give either the 'service' of the registry or a list of 'instances'"
+    if [cluster.service is None, not cluster.instances, cluster.dns is None].count(False) != 1:
+        yield "give one of the 'service' of the registry, a list of 'instances' and a 'dns' name"
+    if cluster.dns is not None and not is_address(cluster.dns):
+        yield f"dns {cluster.dns!r} is not host:port"
     for instance in cluster.instances:
         if not is_address(instance):
             yield f"instance {instance!r} is not host:port"

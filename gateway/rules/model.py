@@ -234,7 +234,8 @@ class HealthCheck(Part, frozen=True):
 
 
 class Cluster(Part, frozen=True):
-    """A named group of equal servers: `service` in the registry, or `instances` (host:port).
+    """A named group of equal servers: a `service` of the registry, a list of `instances`, or all
+    addresses of a name in `dns` (both host:port).
 
     `idle_s` is how long the pool keeps an idle connection; it must be shorter than
     `instance_idle_s`, after which the instances themselves close one. An instance that joins the
@@ -243,6 +244,7 @@ class Cluster(Part, frozen=True):
 
     service: Name | None = None
     instances: tuple[str, ...] = ()
+    dns: str | None = None
     connect_timeout_s: Seconds = 0.5
     timeout_s: Seconds = 15.0
     idle_s: Seconds = 4.0

@@ -10,7 +10,7 @@ import pytest
 
 from chassis.clock import SYSTEM, ManualClock
 from chassis.discovery import Instance
-from gateway.origins import Origin, Origins
+from gateway.origins import NoDirectory, Origin, Origins
 from gateway.rules.model import Cluster
 from gateway.worker import Worker
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
@@ -177,7 +177,7 @@ async def test_a_registry_that_lies_costs_no_more_than_it_takes_to_find_out(
 
 async def test_an_instance_that_flaps_keeps_the_others_pools_and_what_is_known_of_them() -> None:
     directory = Told(*listed(1, 2, 3))
-    origins = Origins(directory, ManualClock())
+    origins = Origins(directory, NoDirectory(), ManualClock())
     origin = origins.adopt({"up": Cluster(service="up")})["up"]
     origin.choose(0.0)
     steady = origin.pool(directory.now[0])
@@ -200,7 +200,8 @@ async def test_whoever_joins_a_serving_cluster_ramps(tmp_path: Path) -> None:
             Scripted(answers()) as unused,
             running(tmp_path, one_rule(unused.port)) as worker,
         ):
-            origin = Origin("up", Cluster(service="up"), directory, SYSTEM, worker.gateway.turn_end)
+            cluster, turn_end = Cluster(service="up"), worker.gateway.turn_end
+            origin = Origin("up", cluster, lambda: directory.now, SYSTEM, turn_end)
             worker.gateway.origins._origins["up"] = origin
             worker.gateway.serving.ready(
                 worker.gateway.serving.snapshot.routes["all"]

@@ -88,7 +88,7 @@ async def test_only_clusters_that_ask_for_checks_are_checked_and_only_while_they
     async with Scripted(answers()) as peer:
         address = f"{peer.host}:{peer.port}"
         clock = ManualClock()
-        origins = Origins(NoDirectory(), clock)
+        origins = Origins(NoDirectory(), NoDirectory(), clock)
         plain = Cluster(instances=(address,))
         checked = Cluster(instances=(address,), health=HealthCheck(host="a.example"))
         origins.adopt({"plain": plain})

@@ -26,7 +26,7 @@ def instance(port: int) -> Instance:
 
 
 async def test_a_cluster_that_did_not_change_keeps_its_origin() -> None:
-    origins = Origins(NoDirectory(), SYSTEM)
+    origins = Origins(NoDirectory(), NoDirectory(), SYSTEM)
     one, two = Cluster(instances=("127.0.0.1:1",)), Cluster(instances=("127.0.0.1:2",))
     before = origins.adopt({"a": one, "b": one})
     after = origins.adopt({"a": one, "b": two})
@@ -37,7 +37,7 @@ async def test_a_cluster_that_did_not_change_keeps_its_origin() -> None:
 
 async def test_a_service_is_watched_and_the_pools_of_instances_that_left_are_dropped() -> None:
     directory = Listed(instance(1), instance(2))
-    origins = Origins(directory, SYSTEM)
+    origins = Origins(directory, NoDirectory(), SYSTEM)
     origin = origins.adopt({"a": Cluster(service="catalog")})["a"]
     for listed in directory.now:
         origin.pool(listed)
@@ -49,15 +49,15 @@ async def test_a_service_is_watched_and_the_pools_of_instances_that_left_are_dro
 
 
 async def test_an_instance_already_tried_is_left_out() -> None:
-    origins = Origins(Listed(instance(1), instance(2)), SYSTEM)
+    origins = Origins(Listed(instance(1), instance(2)), NoDirectory(), SYSTEM)
     origin = origins.adopt({"a": Cluster(service="catalog")})["a"]
     assert {origin.pick(0.0, ("1",)).port for _ in range(20)} == {2}
     await origins.close()
 
 
 async def test_no_instance_is_said_and_so_is_a_missing_registry() -> None:
-    origins = Origins(Listed(), SYSTEM)
+    origins = Origins(Listed(), NoDirectory(), SYSTEM)
     with pytest.raises(NoInstances):
         origins.adopt({"a": Cluster(service="catalog")})["a"].pick(0.0)
     with pytest.raises(ConfigurationFault, match="--registry"):
-        Origins(NoDirectory(), SYSTEM).adopt({"a": Cluster(service="catalog")})
+        Origins(NoDirectory(), NoDirectory(), SYSTEM).adopt({"a": Cluster(service="catalog")})

@@ -79,6 +79,29 @@ async def test_it_registers_itself_and_forwards_to_registered_services(tmp_path:
     assert registry.notes == ["deregistered", "closed"]
 
 
+async def test_it_forwards_to_the_addresses_of_a_name_from_its_first_request_on(
+    tmp_path: Path,
+) -> None:
+    async with Scripted(answers()) as upstream:
+        rules = one_rule(1).replace("instances: [", "dns: ").replace("127.0.0.1:1", "NAME")
+        rules = rules.replace("]}", "}").replace("NAME", f"localhost:{upstream.port}")
+        async with running(tmp_path, rules) as worker, Raw(worker.port) as client:
+            client.send(GET)
+            assert (await client.answer())[1] == b"ok"
+            told = worker.clusters()[0]
+            assert told["dns"] == f"localhost:{upstream.port}"
+            assert f"127.0.0.1:{upstream.port}" in [one["id"] for one in told["instances"]]
+
+
+async def test_a_name_that_means_nothing_holds_a_start_up_only_for_a_moment(
+    tmp_path: Path,
+) -> None:
+    rules = one_rule(1).replace('instances: ["127.0.0.1:1"]', "dns: no-such-name.invalid:80")
+    async with running(tmp_path, rules) as worker, Raw(worker.port) as client:
+        client.send(GET)
+        assert status_of((await client.answer())[0]) == 503
+
+
 async def test_it_serves_without_the_registry_and_enters_it_when_it_comes(tmp_path: Path) -> None:
     registry = FakeRegistry()
     registry.away = True

@@ -106,8 +106,10 @@ def test_statuses_that_are_never_tried_again_are_warned_of():
 
 
 DOCUMENTS = [
-    ("clusters: {a: {}}", "give either the 'service'"),
-    ("clusters: {a: {service: a, instances: ['h:1']}}", "give either the 'service'"),
+    ("clusters: {a: {}}", "give one of the 'service'"),
+    ("clusters: {a: {service: a, instances: ['h:1']}}", "give one of the 'service'"),
+    ("clusters: {a: {dns: 'h:1', instances: ['h:1']}}", "give one of the 'service'"),
+    ("clusters: {a: {dns: h}}", "dns 'h' is not host:port"),
     ("clusters: {a: {instances: [h]}}", "is not host:port"),
     ("clusters: {a: {instances: ['h:70000']}}", "is not host:port"),
     ("clusters: {a: {instances: ['h:1', 'h:1']}}", "listed twice"),
