@@ -21,6 +21,7 @@ from chassis.errors import OriginFailure, OriginGarbled, OriginReset
 from chassis.http import framing
 from chassis.http.framing import Headers
 from chassis.http.heads import Head, Heads
+from chassis.http.load import LOAD_HEADER, utilisation
 from chassis.http.receiver import NOBODY, Receiver, WholeReceiver
 from chassis.http.turn import TurnEnd
 
@@ -51,7 +52,8 @@ class Connection:
     the end of the turn of the loop where there is a `TurnEnd`.
 
     `reusable` is True only between messages, and only while nothing is in doubt. `uses` counts the
-    requests started. `expires_at`, `idle_since` and `uses_limit` belong to the pool, as does
+    requests started, `utilisation` is what the answer's head says of its instance's load, from
+    on_head or on_whole on. `expires_at`, `idle_since` and `uses_limit` belong to the pool, as does
     `on_lost`, called once when the connection is closed or detached.
     """
 
@@ -95,6 +97,7 @@ class Connection:
         "upgraded",
         "uses",
         "uses_limit",
+        "utilisation",
     )
 
     def __init__(self, heads: Heads | None = None, turn_end: TurnEnd | None = None) -> None:
@@ -129,6 +132,7 @@ class Connection:
         self._coding: bytes | None = None
         self._last = b""
         self._fed = 0
+        self.utilisation: float | None = None
         self._headed = self._ended = self._interim = False
         self._doubtful = self._keeps = self._until_close = False
 
@@ -269,6 +273,7 @@ class Connection:
             known = None if self._head_only else self._heads.get(data[:end])
             if known is not None and known.length == len(data) - end:
                 self._keeps = True  # the parser has read this head before: it need not again
+                self.utilisation = known.utilisation
                 self._settle()
                 whole.on_whole(known, data[end:])
                 return
@@ -315,8 +320,11 @@ class Connection:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
-        if len(name) == 17 and name.lower() == b"transfer-encoding":
+        size = len(name)
+        if size == 17 and name.lower() == b"transfer-encoding":
             self._coding = value if self._coding is None else b"twice"
+        elif size == 21 and name.lower() == LOAD_HEADER and not self._headed:
+            self.utilisation = utilisation(value)
 
     def on_headers_complete(self) -> None:
         if self._ended:
@@ -394,6 +402,7 @@ class Connection:
     def _reset_head(self) -> None:
         self._headers = []
         self._reason = b""
+        self.utilisation = None
 
     def _judge(self, status: int) -> None:
         """Raises `OriginGarbled` for what llhttp lets pass."""
@@ -454,7 +463,7 @@ class Connection:
 
     def _read_head(self, data: bytes, length: int) -> Head:
         """The head, remembered if `data` is all of the answer and nothing else."""
-        head = Head(self._status, self._reason, self._final, length)
+        head = Head(self._status, self._reason, self._final, length, self.utilisation)
         first, self._first = self._first, b""
         if data is first and self._keeps and not self._head_only:
             end = data.find(_HEAD_END) + len(_HEAD_END)

@@ -21,16 +21,24 @@ class Head:
     """The final head of an answer, and how long the body behind it is.
 
     `headers` must not be changed: the next answer may have the same head. `form` is whatever the
-    receiver made of it, for the next time.
+    receiver made of it, for the next time; `utilisation` what the instance says of its load.
     """
 
-    __slots__ = ("form", "headers", "length", "reason", "status")
+    __slots__ = ("form", "headers", "length", "reason", "status", "utilisation")
 
-    def __init__(self, status: int, reason: bytes, headers: Headers, length: int) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Headers,
+        length: int,
+        utilisation: float | None = None,
+    ) -> None:
         self.status = status
         self.reason = reason
         self.headers = headers
         self.length = length
+        self.utilisation = utilisation
         self.form: bytes | None = None
 
     def __repr__(self) -> str:
