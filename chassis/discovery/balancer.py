@@ -5,6 +5,16 @@ cost is requests in flight times a peak-sensitive moving average of latency (Fin
 a rise counts at once, a fall decays, an idle instance's memory fades so that it is tried again).
 Whoever joins instances that are warm already is drawn less often at first (slow start).
 
+Where instances report how busy they are, cost is multiplied by 1 / (1 - u), at most by 20; u is
+their utilisation from 0 to 1, smoothed over three seconds. Reports are late and every balancer has
+the same ones, so they only tip the scales: where nothing but its load speaks against the one that
+is otherwise cheaper, that one is taken still with the probability (the other's cost / its own).
+What an instance gets falls in proportion as it fills, instead of all or nothing, and balancers do
+not chase one another. It is drawn as often as any other whatever it reports: twice an equal part
+is the most that can be had by lying. Who does not report, or did so more than ten seconds ago,
+counts as the (geometric) mean of those who do, and gets an equal part within a sixth of it. Where
+nobody reports, only one, or all the same, nothing changes.
+
 Passive ejection as Envoy does it: after five failures in a row, or with a success rate far below
 the others', an instance is left out for 30 s times the number of its ejections, 300 s at most;
 never more than a tenth of the instances but always one may be out; and when fewer than half are
@@ -24,6 +34,7 @@ from chassis.discovery.standing import (
     BalancerConfig,
     Standing,
     outliers,
+    weigh,
 )
 
 __all__ = ["Balancer", "BalancerConfig", "Standing"]
@@ -92,6 +103,8 @@ class Balancer:
             (one.in_flight + 1) * one.weight_s,
             (other.in_flight + 1) * other.weight_s,
         )
+        if one.burden != other.burden:
+            return _less_burdened(one, cost, other, other_cost, random())
         return one if cost <= other_cost else other
 
     def spare(self, exclude: Container[str]) -> Standing | None:
@@ -155,6 +168,12 @@ class Balancer:
         if waited_s > standing.latency_s:
             standing.latency_s, standing.seen = waited_s, now
             self._fade(standing, now)
+
+    def reported(self, standing: Standing, utilisation: float, now: float) -> None:
+        """The head of its answer says how busy it is: 0 idle, 1 full."""
+        if standing.utilisation is None:
+            self._look_at = 0.0
+        standing.report(self.config, utilisation, now)
 
     def checked(self, instance_id: str, healthy: bool) -> None:
         """What active checks found, where it has changed."""
@@ -230,8 +249,8 @@ class Balancer:
             self._sweep(now)
         self._sort_out(now)
         ends = [s.ejected_until for s in self._all if s.ejected]
-        ramping = any(now < s.ramps_until for s in self._all)
-        self._look_at = min([self._sweep_at, *ends, *([now + _FADE_EVERY_S] if ramping else ())])
+        moving = weigh(self._all, self.config, now) or any(now < s.ramps_until for s in self._all)
+        self._look_at = min([self._sweep_at, *ends, *([now + _FADE_EVERY_S] if moving else ())])
 
     def _sweep(self, now: float) -> None:
         self._sweep_at = now + self.config.sweep_s
@@ -250,6 +269,15 @@ class Balancer:
         if any(now < s.ramps_until for s in fit):
             fit = [s for s in fit for _ in range(max(1, int(s.share(now) * _TENTHS)))]
         self._fit = fit
+
+
+def _less_burdened(
+    one: Standing, cost: float, other: Standing, other_cost: float, chance: float
+) -> Standing:
+    """The one that is cheaper but for its load, as often as its load allows."""
+    if other_cost < cost:
+        one, cost, other, other_cost = other, other_cost, one, cost
+    return one if chance * cost * one.burden <= other_cost * other.burden else other
 
 
 def _not_tried(choices: list[Standing], exclude: Container[str]) -> list[Standing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -12,6 +13,8 @@ from chassis.discovery.registry import Instance
 
 NO_LATENCY_YET_S = 0.0005
 UNREACHABLE = "unreachable"
+LEAST_FREE = 0.05
+"""A part of an instance: whoever is fuller counts as if so much were left."""
 
 
 class BalancerConfig(Struct, frozen=True):
@@ -31,6 +34,9 @@ class BalancerConfig(Struct, frozen=True):
     sweep_instances: int = 5
     sweep_requests: int = 100
     sweep_sigmas: float = 1.9
+    report_s: float = 10.0
+    """A report of load that is older counts for nothing."""
+    report_smoothing_s: float = 3.0
 
 
 @dataclass(slots=True)
@@ -39,7 +45,9 @@ class Standing:
 
     `weight_s` is its latency faded by the time without news, worked out again from `weight_until`.
     `failures` and `unreached` count in a row, `good` and `bad` since the last sweep. `why` says
-    what it was last left out for, `healthy` what its active checks said.
+    what it was last left out for, `healthy` what its active checks said. `utilisation` is its last
+    report of its own load, 0 to 1, told at `reported` and smoothed in `load`; None where it does
+    not report, or no more. `burden` is what its cost is multiplied by for it.
     """
 
     instance: Instance
@@ -60,6 +68,10 @@ class Standing:
     ramps_until: float = 0.0
     weight_s: float = NO_LATENCY_YET_S
     weight_until: float = 0.0
+    utilisation: float | None = None
+    reported: float = 0.0
+    load: float = 0.0
+    burden: float = 1.0
 
     @property
     def is_absent(self) -> bool:
@@ -88,11 +100,40 @@ class Standing:
     def ramp(self, config: BalancerConfig, now: float) -> None:
         self.ramps_from, self.ramps_until = now, now + config.slow_start_s
 
+    def report(self, config: BalancerConfig, utilisation: float, now: float) -> None:
+        """Takes a report: little of one that follows at once, most of one that was long awaited."""
+        age = now - self.reported
+        is_known = self.utilisation is not None and age < config.report_s
+        kept = math.exp(-age / config.report_smoothing_s) if is_known else 0.0
+        self.load = utilisation + (self.load - utilisation) * kept
+        self.utilisation, self.reported = utilisation, now
+
     def share(self, now: float) -> float:
         """What it gets of an equal part: rises to 1 while it warms up."""
         if now >= self.ramps_until:
             return 1.0
         return (now - self.ramps_from) / (self.ramps_until - self.ramps_from)
+
+
+def weigh(standings: Sequence[Standing], config: BalancerConfig, now: float) -> bool:
+    """Sets what everybody's cost is multiplied by; whether anybody reports.
+
+    Who does not report has the geometric mean of those who do: costs are compared by their ratio.
+    """
+    logarithms: list[float] = []
+    for standing in standings:
+        if standing.utilisation is None:
+            continue
+        if now - standing.reported >= config.report_s:
+            standing.utilisation = None
+            continue
+        standing.burden = 1.0 / max(LEAST_FREE, 1.0 - standing.load)
+        logarithms.append(math.log(standing.burden))
+    usual = math.exp(fmean(logarithms)) if logarithms else 1.0
+    for standing in standings:
+        if standing.utilisation is None:
+            standing.burden = usual
+    return bool(logarithms)
 
 
 def outliers(standings: Sequence[Standing], config: BalancerConfig) -> list[Standing]:
