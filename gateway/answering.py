@@ -47,6 +47,8 @@ class Answering(Context):
 
     def on_whole(self, head: Head, body: bytes) -> None:
         status = head.status
+        if head.utilisation is not None:
+            self._report(head.utilisation)
         if status >= 400 and self._tries_again(status, head.headers, is_complete=True):
             return
         self._headed_at = now = self._gateway.monotonic()
@@ -68,6 +70,10 @@ class Answering(Context):
         self.bytes_out = len(body)
         self._downstream.write_soon(form + body)
         self._end(now)
+
+    def _report(self, utilisation: float) -> None:
+        """The instance says how busy it is."""
+        raise NotImplementedError
 
     def _tries_again(self, status: int, headers: Headers, *, is_complete: bool) -> bool:
         """Whether another attempt is made in place of passing this answer on."""
@@ -93,6 +99,9 @@ class Answering(Context):
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        connection = self._connection
+        if connection is not None and connection.utilisation is not None:
+            self._report(connection.utilisation)
         if status >= 400 and self._tries_again(status, headers, is_complete=False):
             return
         self._headed_at = self._gateway.monotonic()

@@ -128,6 +128,12 @@ class Attempting(Answering):
         outcome = "abandoned" if good is None else "succeeded" if good else "failed"
         observer.retried(origin, self._reason, outcome)
 
+    def _report(self, utilisation: float) -> None:
+        """The instance says how busy it is."""
+        standing = self._standing
+        if standing is not None:
+            self._origin.balancer.reported(standing, utilisation, self._gateway.monotonic())
+
     # -- another attempt
 
     def on_failure(self, failure: OriginFailure) -> None:

@@ -239,11 +239,19 @@ class Hedge:
         if watch is not None:
             watch.hedge = None
         if ready is None or status in GATEWAY_FAILURES or status in ready.retries.statuses:
+            self._report()
             self.drop(status, "failed", is_complete=is_complete)
             return False
         exchange._overtaken()
         self.take_over()
         return True
+
+    def _report(self) -> None:
+        """What an answer that is not passed on says of its instance's load."""
+        connection = self._connection
+        if connection is not None and connection.utilisation is not None:
+            now = self._exchange._gateway.monotonic()
+            self._origin.balancer.reported(self._standing, connection.utilisation, now)
 
     # -- the receiver
 

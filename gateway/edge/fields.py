@@ -12,6 +12,7 @@ from chassis.deadline import GRPC_HEADER
 from chassis.deadline import HEADER as DEADLINE_HEADER
 from chassis.errors import BadRequest
 from chassis.http.framing import CHUNKED, HOP_BY_HOP, Headers
+from chassis.http.load import LOAD_FIELDS
 from chassis.identity import PASSPORT_HEADER
 from chassis.telemetry import TRACEPARENT
 from gateway.edge.forwarded import PREFIX, Told, told
@@ -96,6 +97,7 @@ _CONNECTION_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te"
 _NEVER_TRAILERS = frozenset(
     {b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type"}
     | {b"cookie", b"set-cookie", b"trailer", b"www-authenticate", b"max-forwards", b"range"}
+    | LOAD_FIELDS
 )
 
 

@@ -10,9 +10,10 @@ import enum
 
 from chassis.http.framing import HOP_BY_HOP, Headers
 from chassis.http.heads import Head
+from chassis.http.load import LOAD_FIELDS
 from chassis.identity import PASSPORT_HEADER
 
-_LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | {PASSPORT_HEADER}
+_LEFT_OUT = (HOP_BY_HOP - {b"trailer"}) | {PASSPORT_HEADER} | LOAD_FIELDS
 _WATCHED = _LEFT_OUT | {b"content-length"}
 _KEPT_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"content-length"})
 """Options that name nothing to leave out; a length is ours to tell, whatever is said of it."""

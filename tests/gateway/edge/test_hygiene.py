@@ -155,7 +155,9 @@ async def answered(tmp_path: Path, *lines: bytes, body: bytes = b"ok") -> tuple[
     return first
 
 
-async def test_an_answers_hop_by_hop_fields_end_here(tmp_path: Path) -> None:
+async def test_an_answers_hop_by_hop_fields_and_what_tells_of_the_inside_end_here(
+    tmp_path: Path,
+) -> None:
     head, body = await answered(
         tmp_path,
         b"Connection: close, X-Hop",
@@ -164,6 +166,7 @@ async def test_an_answers_hop_by_hop_fields_end_here(tmp_path: Path) -> None:
         b"Proxy-Authenticate: Basic",
         b"Upgrade: h2c",
         b"X-Passport: secret",
+        b"Endpoint-Load-Metrics: TEXT cpu_utilization=0.3",
         b"X-Kept: 1",
         b"Content-Length: 2",
     )

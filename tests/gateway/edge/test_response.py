@@ -9,13 +9,15 @@ def test_order_case_and_duplicates_of_fields_are_kept() -> None:
     assert response.travelling(headers) == (headers, False)
 
 
-def test_hop_by_hop_fields_and_the_passport_end_here() -> None:
+def test_hop_by_hop_fields_and_what_tells_of_the_inside_end_here() -> None:
     headers = [
         (b"Connection", b"keep-alive, X-Hop"),
         (b"Keep-Alive", b"timeout=5"),
         (b"X-Hop", b"1"),
         (b"Transfer-Encoding", b"chunked"),
         (b"X-Passport", b"secret"),
+        (b"Endpoint-Load-Metrics", b"TEXT cpu_utilization=0.3"),
+        (b"endpoint-load-metrics-bin", b"CQAAAAAAAOA/"),
         (b"Content-Length", b"2"),
     ]
     assert response.travelling(headers) == ([(b"Content-Length", b"2")], True)
