@@ -26,6 +26,7 @@ class CallAttempt(Alarm, eq=False, kw_only=True):
 
     `whole` becomes the answer's body, or raises what it fails with: `TimeoutError` when the alarm
     fires. `status` is 0 before there is a head. `connection` is None once it was given back.
+    `utilisation` is what the answer's head says of its instance's load.
     """
 
     pool: Pool
@@ -36,6 +37,7 @@ class CallAttempt(Alarm, eq=False, kw_only=True):
     headers: Headers = msgspec.field(default_factory=list)
     parts: list[bytes] = msgspec.field(default_factory=list)
     size: int = 0
+    utilisation: float | None = None
 
     def start(self, data: bytes) -> None:
         """Sends the request, all of it."""
@@ -64,6 +66,7 @@ class CallAttempt(Alarm, eq=False, kw_only=True):
     def on_whole(self, head: Head, body: bytes) -> None:
         self.status = head.status
         self.headers = head.headers
+        self.utilisation = head.utilisation
         self.leave()
         if not self.whole.done():
             self.whole.set_result(body)
@@ -74,6 +77,8 @@ class CallAttempt(Alarm, eq=False, kw_only=True):
     def on_head(self, status: int, reason: bytes, headers: Headers) -> None:
         self.status = status
         self.headers = headers
+        if self.connection is not None:
+            self.utilisation = self.connection.utilisation
         if status == 101:
             self._fail(OriginGarbled("the answer switches protocols, which this client does not"))
 

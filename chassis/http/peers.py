@@ -252,9 +252,11 @@ class Peer(Generic[Req, Ans]):
             ok = False if self._monotonic() - started >= self._timeout_s / 2 else None
             raise
         finally:
+            now = self._monotonic()
             if attempt is not None:
                 attempt.leave()
-            now = self._monotonic()
+                if attempt.utilisation is not None:
+                    self.balancer.reported(standing, attempt.utilisation, now)
             self.balancer.ended(standing, now - started, ok, now)
 
     async def _connect(self, pool: Pool, until: float) -> Connection:

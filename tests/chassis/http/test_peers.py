@@ -246,6 +246,29 @@ async def test_an_answer_that_is_too_large_is_cut_off(side: Side) -> None:
     assert side.given_back(peer)
 
 
+LOAD = b"endpoint-load-metrics: TEXT cpu_utilization=0.4"
+
+
+@pytest.mark.parametrize("body", [b'{"said":"hi"}', b'{"said":"' + b"x" * 300_000 + b'"}'])
+async def test_the_balancer_is_told_what_an_instance_reports_of_its_load(
+    side: Side, body: bytes
+) -> None:
+    async with Scripted(saying(http(body, "200 OK", LOAD))) as things:
+        peer = await side.peer(things)
+        for _ in range(2):
+            await peer(HELLO, side.context())
+            assert peer.balancer.standings()["t0"].utilisation == 0.4
+
+
+async def test_a_refusal_too_tells_of_the_load_of_who_refuses(side: Side) -> None:
+    refusal = http(b'{"status":503,"code":"shed"}', "503 No", LOAD)
+    async with Scripted(saying(refusal)) as things:
+        peer = await side.peer(things)
+        with pytest.raises(OriginStatus):
+            await peer(HELLO, side.context())
+    assert peer.balancer.standings()["t0"].utilisation == 0.4
+
+
 # --- another attempt
 
 
