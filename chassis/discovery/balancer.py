@@ -6,13 +6,13 @@ a rise counts at once, a fall decays, an idle instance's memory fades so that it
 Whoever joins instances that are warm already is drawn less often at first (slow start).
 
 Where instances report how busy they are, cost is multiplied by 1 / (1 - u), at most by 20; u is
-their utilisation from 0 to 1, smoothed over three seconds. Reports are late and every balancer has
+their utilisation from 0 to 1, smoothed over five seconds. Reports are late and every balancer has
 the same ones, so they only tip the scales: where nothing but its load speaks against the one that
 is otherwise cheaper, that one is taken still with the probability (the other's cost / its own).
 What an instance gets falls in proportion as it fills, instead of all or nothing, and balancers do
 not chase one another. It is drawn as often as any other whatever it reports: twice an equal part
 is the most that can be had by lying. Who does not report, or did so more than ten seconds ago,
-counts as the (geometric) mean of those who do, and gets an equal part within a sixth of it. Where
+counts as the (geometric) mean of those who do, and gets an equal part within a fifth of it. Where
 nobody reports, only one, or all the same, nothing changes.
 
 Passive ejection as Envoy does it: after five failures in a row, or with a success rate far below

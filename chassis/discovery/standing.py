@@ -36,7 +36,8 @@ class BalancerConfig(Struct, frozen=True):
     sweep_sigmas: float = 1.9
     report_s: float = 10.0
     """A report of load that is older counts for nothing."""
-    report_smoothing_s: float = 3.0
+    report_smoothing_s: float = 5.0
+    """No shorter than what instances measure over, or all balancers chase the last report."""
 
 
 @dataclass(slots=True)

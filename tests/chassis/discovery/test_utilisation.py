@@ -81,7 +81,7 @@ def test_who_does_not_report_is_neither_preferred_nor_punished_beside_any_that_d
     balancer.pick(cluster(len(loads) + 1), 0.0, random.random)
     silent, *others = [standing.burden for standing in balancer.standings().values()]
     won = [1 - silent / other / 2 if other > silent else other / silent / 2 for other in others]
-    assert 0.5 * 5 / 6 - 0.01 < sum(won) / len(won) < 0.5 * 7 / 6 + 0.01
+    assert 0.8 * 0.5 < sum(won) / len(won) < 1.2 * 0.5
 
 
 def test_who_does_not_report_gets_more_than_the_full_and_less_than_the_idle() -> None:
@@ -154,8 +154,8 @@ def test_reports_are_smoothed_so_that_one_of_them_says_little() -> None:
     balancer = reporting([0.2])
     standing = balancer.standings()["i0"]
     report(balancer, "i0", 1.0, 0.1)
-    assert (standing.utilisation, standing.load) == (1.0, pytest.approx(0.226, abs=0.001))
-    for tenth in range(2, 100):
+    assert (standing.utilisation, standing.load) == (1.0, pytest.approx(0.216, abs=0.001))
+    for tenth in range(2, 200):
         report(balancer, "i0", 1.0, tenth / 10)
     assert standing.load > 0.95
 
