@@ -15,13 +15,13 @@ from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
 from chassis.discovery.names import Names
 from chassis.http.client import Client
-from chassis.identity import Keyring, PassportSigner, Seal
 from chassis.telemetry import Telemetry
 from gateway.admin import admin_app
 from gateway.admission import InFlight, Sharing
 from gateway.core import Gateway
 from gateway.edge.listeners import Listeners
 from gateway.filters import Filter
+from gateway.filters.passport import signer
 from gateway.observer import Observer
 from gateway.origins import NoDirectory, Origins, static_only
 from gateway.rules.live import LiveRules, anything
@@ -70,7 +70,7 @@ async def build(
             origins,
             Verifiers(client, origins, clock, settings.rules.absolute().parent),
             Streams(clock, telemetry.metrics, settings.limits, settings.spread_s),
-            signer=_signer(settings, clock),
+            signer=signer(settings.keyring, settings.root, clock),
             filters=filters,
             sharing=sharing,
             stall_s=settings.limits.stall_s,
@@ -123,11 +123,3 @@ def run_process(environ: Mapping[str, str]) -> None:
     """As one of the workers that a supervisor starts: settings from the environment."""
     settings = config.load(Settings, {**environ, "STAGEDOOR_REUSE_PORT": "true"})
     run(settings)
-
-
-def _signer(settings: Settings, clock: Clock) -> PassportSigner | None:
-    """The signer of passports: from the keyring named, or from the home's, where there is one."""
-    file = settings.keyring or settings.root / "keys" / "inside.json"
-    if settings.keyring is None and not file.exists():
-        return None
-    return PassportSigner(Seal(Keyring.load(file), clock))

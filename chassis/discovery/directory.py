@@ -1,8 +1,9 @@
 """Live lists of instances, kept by blocking queries in the background.
 
 Reading a list never waits and never fails: it is what was last known to be good. Losing the
-registry (or whoever else is asked) changes nothing; what is believed of its answers is decided in `roster`. With a `state`
-directory the lists survive the process, so that it can start while the registry is away.
+registry, or whoever else is asked, changes nothing; what is believed of its answers is decided in
+`roster`. With a `state` directory the lists survive the process, so that it can start while the
+registry is away.
 """
 
 from __future__ import annotations

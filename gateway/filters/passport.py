@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chassis.clock import Clock
-from chassis.identity import PASSPORT_HEADER, Claims, Passport, PassportSigner
+from chassis.identity import (
+    PASSPORT_HEADER,
+    Claims,
+    Keyring,
+    Passport,
+    PassportSigner,
+    Seal,
+)
 from gateway.filters.chain import Filter
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
 _KEPT = 20_000
+
+
+def signer(keyring: Path | None, home: Path, clock: Clock) -> PassportSigner | None:
+    """The signer of passports: from the keyring named, or from the home's, where there is one."""
+    file = keyring or home / "keys" / "inside.json"
+    if keyring is None and not file.exists():
+        return None
+    return PassportSigner(Seal(Keyring.load(file), clock))
 
 
 def passport_of(claims: Claims) -> Passport:
