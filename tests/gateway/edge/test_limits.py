@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,12 @@ def _is_stuck(worker: Worker) -> bool:
     return any(one.transport.get_write_buffer_size() for one in worker.listener.connections)
 
 
+def _is_held(upstream: Scripted) -> bool:
+    """The instance has more to send, and may not."""
+    transport = upstream.connections[0].transport
+    return transport is not None and transport.get_write_buffer_size() > 0
+
+
 async def test_a_slow_reader_is_waited_for_as_long_as_it_reads(tmp_path: Path) -> None:
     clock = ManualClock()
     total = 8 << 20
@@ -236,6 +243,39 @@ async def test_a_slow_reader_is_waited_for_as_long_as_it_reads(tmp_path: Path) -
             await pass_time(clock, 0.2)
         assert got >= total
         assert await met(worker) == {}
+
+
+async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
+    tmp_path: Path,
+) -> None:
+    """256 KiB every four seconds, and what is on its way at the end at once."""
+    clock, loop = ManualClock(), asyncio.get_running_loop()
+    piece, pieces, on_its_way = 256 << 10, 900, 64
+    total = piece * (pieces + on_its_way)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total
+    async with (
+        Scripted([Reads(), Sends(head), Floods(total)]) as upstream,
+        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
+    ):
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            await loop.sock_connect(client, ("127.0.0.1", worker.port))
+            await loop.sock_sendall(client, GET)
+            for _ in range(pieces):
+                await take(client, piece)
+                await eventually(lambda: _is_stuck(worker) and _is_held(upstream))
+                await pass_time(clock, 4)
+            await take(client, len(head) + piece * on_its_way)
+        assert round(clock.monotonic()) >= 3_600
+        assert await met(worker) == {}
+
+
+async def take(client: socket.socket, size: int) -> None:
+    while size:
+        data = await asyncio.get_running_loop().sock_recv(client, size)
+        assert data, "the gateway ended the connection"
+        size -= len(data)
 
 
 async def test_a_body_that_we_held_back_is_not_too_slow(tmp_path: Path) -> None:
