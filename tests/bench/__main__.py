@@ -36,7 +36,7 @@ NAMES = (
     "objects",
     "cache",
 )
-ON_DEMAND = ("restart", "soak")
+ON_DEMAND = ("bodies", "restart", "soak")
 """Minutes long: only when they are named."""
 HEAD = """\
 # Measured

@@ -25,8 +25,18 @@ class GatewayProcess:
 
     def resident(self) -> int:
         """Its resident memory in bytes."""
+        return self._memory("VmRSS")
+
+    def peak(self) -> int:
+        """The most that it was since `forget_peak`, as the kernel saw it; in bytes."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _memory(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        found = re.search(rf"{name}:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) * 1024
 

@@ -245,6 +245,7 @@ async def test_a_slow_reader_is_waited_for_as_long_as_it_reads(tmp_path: Path) -
         assert await met(worker) == {}
 
 
+@pytest.mark.slow
 async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
     tmp_path: Path,
 ) -> None:
