@@ -19,6 +19,7 @@ from gateway.edge.fields import clean_trailers
 from gateway.edge.request import CONNECT
 from gateway.edge.response import Framing
 from gateway.edge.tunnel import CLIENT, GATEWAY, INSTANCE, Tunnel
+from gateway.edge.unsent import unsent
 from gateway.filters.chain import run
 from gateway.ready import ReadyRoute
 from gateway.reasons import reason
@@ -252,8 +253,7 @@ class Answering(Context):
         """Changes whenever bytes move, also those that only leave a buffer."""
         if self._joined is not None:
             return self._joined.moved
-        waiting = self._downstream.transport.get_write_buffer_size()
-        return self.bytes_in + self.bytes_out, waiting
+        return self.bytes_in + self.bytes_out, unsent(self._downstream.transport)
 
     @property
     def is_half_ended(self) -> bool:

@@ -11,6 +11,8 @@ seen before anybody can start the next request.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -35,6 +37,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 
 
 _LINE_ENDS: Final = b"\r\n"
+_RESETS: Final = struct.pack("ii", 1, 0)
 
 
 def _nothing() -> None: ...
@@ -534,7 +537,15 @@ class Connection:
         self.reusable = False
         if not self._closed:
             self._closed = True
+            if self._sending and not self._transport.is_closing():
+                self._end_by_reset()
             self._transport.abort()
+
+    def _end_by_reset(self) -> None:
+        """An orderly end would wait behind all of the body that the instance does not take."""
+        raw = self._transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
 
     def _lost(self) -> None:
         on_lost = self.on_lost

@@ -19,6 +19,7 @@ from gateway.edge.peer import Peer
 from gateway.edge.ports import Exchanges, Inflight
 from gateway.edge.reader import BODY, HEAD, PHASES, READ, START, Reader
 from gateway.edge.refusals import SlowBody
+from gateway.edge.unsent import unsent
 from gateway.edge.waits import Waits
 
 OPEN, LINGERING, GONE = range(3)
@@ -127,7 +128,12 @@ class EdgeConnection:
                 self._pump()
 
     def eof_received(self) -> None:
-        """The client leaves: a half-closed client is taken as gone, as most proxies do."""
+        """The client leaves: a half-closed client is taken as gone, as most proxies do. What it was
+        answered before it may still take; what it asked for last is not waited for."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.abandon()
+        self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state = GONE
@@ -270,12 +276,12 @@ class EdgeConnection:
     # -- what the client does not take
 
     def _watch_unsent(self, now: float) -> None:
-        self._mark = self.transport.get_write_buffer_size()
+        self._mark = unsent(self.transport)
         self._waits.unsent.enter(self, now)
 
     def check_unsent(self, now: float) -> None:
         """As long as it becomes less, the client only reads slowly; else it is cut."""
-        if self.transport.get_write_buffer_size() < self._mark:
+        if unsent(self.transport) < self._mark:
             self._watch_unsent(now)
         else:
             self._waits.met.unread += 1

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import cast
 
 from gateway.edge.frames import Frames, close_frame
+from gateway.edge.unsent import unsent
 
 CLIENT, INSTANCE, GATEWAY = "client", "instance", "gateway"
 
@@ -140,11 +141,7 @@ class Tunnel:
     @property
     def moved(self) -> tuple[int, int]:
         """Changes whenever bytes move, also those that only leave a buffer."""
-        waiting = sum(
-            side.transport.get_write_buffer_size()
-            for side in (self.down, self.up)
-            if not side.ended
-        )
+        waiting = sum(unsent(side.transport) for side in (self.down, self.up) if not side.ended)
         return self.down.bytes + self.up.bytes, waiting
 
     def start(self, to_upstream: bytes, to_downstream: bytes) -> None:

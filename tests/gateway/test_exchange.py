@@ -2,23 +2,29 @@
 
 import asyncio
 import socket
+import struct
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gateway.edge.leaving import has_left
 from gateway.worker import Worker
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
 from tests.support.ports import free_port
 from tests.support.scripted import (
     OK,
     Closes,
+    Floods,
+    Holds,
     Reads,
     Repeats,
     Resets,
     Scripted,
     Sends,
     Step,
+    StopsReading,
     answers,
     eventually,
 )
@@ -163,6 +169,70 @@ async def test_a_client_that_leaves_takes_its_upstream_request_with_it(tmp_path:
         assert counted(worker, 'code="499"', 'outcome="client_gone"') == 1
         standing = worker.gateway.origins["up"].balancer.standings()
         assert [one.in_flight for one in standing.values()] == [0]
+
+
+async def settled(read: Callable[[], int]) -> None:
+    """Until it has not changed for a tenth of a second."""
+    before = -1
+    while before != (before := read()):  # noqa: ASYNC110  # the kernel sets no event
+        await asyncio.sleep(0.1)
+
+
+async def test_an_instance_that_takes_no_more_of_a_body_hears_at_once_that_it_ends(
+    tmp_path: Path,
+) -> None:
+    """Not behind the megabytes that wait for it in the kernel."""
+    async with (
+        Scripted([Reads(), StopsReading(), Holds(asyncio.Event())]) as upstream,
+        running(tmp_path, one_rule(upstream.port)) as worker,
+    ):
+        async with Raw(worker.port) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+            client.send(bytes(64 << 20))
+            await eventually(lambda: bool(upstream.received))
+            await settled(client.writer.transport.get_write_buffer_size)
+            side = upstream.connections[0].transport.get_extra_info("socket")
+            assert not has_left(side)
+            raw = client.writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await eventually(lambda: has_left(side), within_s=1)
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
+
+
+async def test_a_client_that_ends_its_half_is_gone_though_it_takes_nothing(tmp_path: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"
+    async with (
+        Scripted([Reads(), Sends(head), Floods(99_999_999)]) as upstream,
+        running(tmp_path, one_rule(upstream.port)) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.writer.transport.pause_reading()
+        client.send(GET)
+        await eventually(
+            lambda: any(
+                one.transport.get_write_buffer_size() for one in worker.listener.connections
+            )
+        )
+        client.writer.write_eof()
+        await eventually(lambda: upstream.connections[0].ended, within_s=1)
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
+        assert counted(worker, 'code="499"', 'outcome="client_gone"') == 1
+
+
+async def test_what_was_answered_before_a_client_ended_its_half_reaches_it(tmp_path: Path) -> None:
+    body = b"x" * 60_000
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + body
+    async with (
+        Scripted([Reads(), Sends(answer), Reads(b"never")]) as upstream,
+        running(tmp_path, one_rule(upstream.port)) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(GET + GET)
+        await eventually(lambda: upstream.received.count(b"GET ") == 2)
+        client.writer.write_eof()
+        got, more = (await client.rest()).split(b"\r\n\r\n", 1)
+        assert status_of(got) == 200 and more == body
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
 
 
 def _has_read(upstream: Scripted, uploads: int) -> bool:

@@ -272,6 +272,29 @@ async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
         assert await met(worker) == {}
 
 
+async def test_a_reader_too_slow_for_the_kernels_buffers_is_waited_for_too(tmp_path: Path) -> None:
+    """16 KiB every four seconds: the loop may not write again for minutes."""
+    clock, loop = ManualClock(), asyncio.get_running_loop()
+    total = 64 << 20
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total
+    async with (
+        Scripted([Reads(), Sends(head), Floods(total)]) as upstream,
+        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
+    ):
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+            await loop.sock_connect(client, ("127.0.0.1", worker.port))
+            await loop.sock_sendall(client, GET)
+            await eventually(lambda: _is_stuck(worker))
+            for _ in range(100):
+                await take(client, 16 << 10)
+                await pass_time(clock, 4)
+            assert len(worker.listener.connections) == 1
+        await eventually(lambda: not worker.listener.connections)
+        assert await met(worker) == {}
+
+
 async def take(client: socket.socket, size: int) -> None:
     while size:
         data = await asyncio.get_running_loop().sock_recv(client, size)
