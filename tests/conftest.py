@@ -23,7 +23,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Servers on Java live for a minute here: most of that would be spent on optimising what then ends.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-LONGEST = "tests/system/test_real.py"
+LONGEST = (
+    "tests/system/test_real.py",
+    "tests/conformance/registry/",
+    "tests/chassis/events/",
+    "tests/system/",
+    "tests/deploy/",
+    "tests/chassis/storage/",
+    "tests/gateway/test_compiled.py",
+    "tests/stream_pipeline/",
+)
+"""Where tests take long. The whole system under load comes first, beside what mostly waits."""
 
 
 def pytest_configure() -> None:
@@ -34,8 +44,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that one worker goes through it while others have the rest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    """The longest files first, so that no worker is left alone with one at the end."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    ranks = (rank for rank, long in enumerate(LONGEST) if item.nodeid.startswith(long))
+    return next(ranks, len(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
