@@ -16,7 +16,7 @@ from chassis.http.heads import Head
 from gateway.context import CLIENT_GONE, Context, outcome_of
 from gateway.edge import response
 from gateway.edge.fields import clean_trailers
-from gateway.edge.request import CONNECT
+from gateway.edge.request import switches
 from gateway.edge.response import Framing
 from gateway.edge.tunnel import CLIENT, GATEWAY, INSTANCE, Tunnel
 from gateway.edge.unsent import unsent
@@ -107,7 +107,7 @@ class Answering(Context):
             return
         self._headed_at = self._gateway.monotonic()
         self.status = status
-        if status == 101 or (status < 300 and self.method == CONNECT):
+        if switches(self.method, status):
             self._tunnel(status, headers)
             return
         if status >= 400:

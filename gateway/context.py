@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chassis.discovery.balancer import Standing
-from chassis.errors import StagedoorError
+from chassis.errors import Faulty, StagedoorError
 from chassis.http.connection import Connection
 from chassis.http.framing import Headers
 from chassis.http.problems import problem
@@ -21,7 +21,7 @@ from gateway.edge import response
 from gateway.edge.client_certificate import Certificate
 from gateway.edge.ports import Downstream
 from gateway.edge.refusals import ALLOW, MethodNotAllowed
-from gateway.edge.request import Request
+from gateway.edge.request import Request, switches
 from gateway.edge.response import Framing
 from gateway.ready import ReadyRoute, Serving
 from gateway.reasons import reason
@@ -127,7 +127,10 @@ class Context(Request):
         self.claims = claims.values
 
     def reply(self, status: int, headers: Headers, body: bytes = b"") -> None:
-        """Answers from here. `headers` without any framing; their names may be of any case."""
+        """Answers from here. `headers` without any framing; their names may be of any case.
+        `Faulty` for what begins a tunnel: there is nobody at the other end."""
+        if switches(self.method, status):
+            raise Faulty("only an instance can begin a tunnel")
         self.status = status
         if self.outcome == "success":
             self.outcome = outcome_of(status)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chassis.clock import Clock
 from chassis.telemetry import Telemetry, shown_path
 from chassis.telemetry.metrics import Counter, Histogram, Labels
+from gateway.edge.request import CONNECT, switches
 
 if TYPE_CHECKING:
     from gateway.admission import InFlight
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from gateway.origins import Origin, Origins
 
 UNMATCHED = "unmatched"
-SWITCHED = 101
-"""How long such an exchange lasts says nothing of how fast it was answered: that is observed when
-it switches."""
 METHODS = frozenset(
     {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"}
 )
@@ -116,7 +114,7 @@ class Observer:
                 if exchange.method in METHODS:
                     ready.counters[key] = counter
             counter.n += 1
-            if exchange.status != SWITCHED:
+            if not switches(exchange.method, exchange.status):  # a tunnel's was, when it began
                 ready.duration.observe(lasted)
         if exchange.outcome != "success" or (self._sampled and self._is_sampled()):
             self._tell(exchange, lasted)
@@ -192,7 +190,9 @@ def _budgets(origins: Origins, clock: Clock) -> Iterable[tuple[Labels, float]]:
 
 
 def _path(exchange: Context) -> str:
-    return shown_path(exchange.path.decode("latin-1"))
+    """Where a CONNECT leads is its target."""
+    path = exchange.target if exchange.method == CONNECT else exchange.path
+    return shown_path(path.decode("latin-1"))
 
 
 def _labels(route: str, method: bytes, status: int, outcome: str) -> tuple[str, str, str, str, str]:

@@ -234,6 +234,7 @@ class Reader:
         self.target = origin_form(self.method, self.target, fields.authority)
         if self.method == CONNECT:
             check_connect(fields, is_11=self.is_11)
+            fields.keep_alive = False  # what follows may have been meant for the tunnel
         self._lines = self.trailers
         length = fields.length
         self._interrupted = fields.asks_upgrade and length != 0

@@ -7,6 +7,8 @@ from chassis.http.framing import Headers
 from gateway.edge.fields import Fields
 from gateway.edge.peer import Peer
 
+CONNECT = b"CONNECT"
+
 
 class Request:
     """What the rules and the filters see of a request. Targets are raw, byte for byte; a CONNECT,
@@ -66,17 +68,17 @@ class Request:
         self.own_headers = headers
 
 
-CONNECT = b"CONNECT"
+def switches(method: bytes, status: int) -> bool:
+    """Whether what follows such an answer is a tunnel's (RFC 9110 sections 9.3.6 and 15.2.2)."""
+    return status == 101 or (status < 300 and method == CONNECT)
 
 
 def check_connect(fields: Fields, *, is_11: bool) -> None:
-    """`BadRequest` for a CONNECT that is not just a head. Whatever becomes of it, what follows it
-    is no request: it may have been meant for the tunnel."""
+    """`BadRequest` for a CONNECT that is not just a head."""
     if not is_11:
         raise BadRequest("CONNECT needs HTTP/1.1", code="framing")
     if fields.length or fields.asks_upgrade:
         raise BadRequest("CONNECT has neither a body nor an upgrade", code="framing")
-    fields.keep_alive = False
 
 
 def origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:

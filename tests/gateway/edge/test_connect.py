@@ -2,17 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
 from chassis.clock import ManualClock
+from gateway.exchange import Exchange
+from gateway.filters import Filter
+from gateway.filters.chain import Phase
 from tests.support.certificates import contexts
 from tests.support.gateways import GET, Raw, running, status_of
-from tests.support.scripted import OK, Reads, Repeats, Scripted, Sends, answers, eventually
+from tests.support.ports import free_port
+from tests.support.scripted import OK, Closes, Reads, Repeats, Scripted, Sends, answers, eventually
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CONNECT = b"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n\r\n"
 AGREED = b"HTTP/1.1 200 Connection established\r\nVia: p\r\n\r\n"
 
@@ -38,7 +45,7 @@ async def test_it_becomes_a_tunnel_and_bytes_behind_either_head_are_its_first(
             head = await client.head()
             assert head.startswith(b"HTTP/1.1 200 ") and b"Via: p\r\n" in head
             assert b"length" not in head.lower() and b"coding" not in head.lower()
-            assert await client.reader.readexactly(5) == b"hello"
+            assert await client.exactly(5) == b"hello"
             client.send(b"late")
             await eventually(lambda: upstream.received.endswith(b"GET /early HTTP/1.1\r\nlate"))
         assert upstream.received.startswith(CONNECT[:-2].replace(b"Host:", b"host:"))
@@ -61,7 +68,7 @@ async def test_a_length_in_the_agreement_means_nothing_and_is_not_passed_on(
         client.send(CONNECT)
         head = await client.head()
         assert b"length" not in head.lower() and b"coding" not in head.lower()
-        assert await client.reader.readexactly(5) == b"five!"
+        assert await client.exactly(5) == b"five!"
         client.send(b"late")
         await eventually(lambda: upstream.received.endswith(b"late"))
 
@@ -85,7 +92,7 @@ async def test_refused_by_the_instance_nothing_behind_it_is_taken_for_a_request(
             client.send(CONNECT + GET.replace(b"GET /", b"GET /smuggled"))
             if status == 200:
                 assert (await client.head()).startswith(b"HTTP/1.1 200 ")
-                assert await client.reader.readexactly(2) == b"ok"
+                assert await client.exactly(2) == b"ok"
                 await eventually(lambda: b"/smuggled" in upstream.received)
             else:
                 head, _, body = (await client.rest()).partition(b"\r\n\r\n")
@@ -155,6 +162,80 @@ async def test_an_instance_that_says_nothing_is_timed_and_a_quiet_tunnel_is_not(
         await eventually(lambda: upstream.connections[0].received.endswith(b"never"))
 
 
+async def test_an_instance_that_ends_in_place_of_an_answer_is_502(tmp_path: Path) -> None:
+    async with (
+        Scripted([Reads(), Closes()]) as upstream,
+        running(tmp_path, rules(upstream.port)) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(CONNECT)
+        answer = await client.rest()
+        assert status_of(answer) == 502 and b"\r\nconnection: close\r\n" in answer
+        assert len(upstream.connections) == 1
+        assert worker.gateway.in_flight.now == 0
+
+
+async def test_a_client_that_leaves_before_the_agreement_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Scripted([Reads(), Reads(b"never")]) as upstream,
+        running(tmp_path, rules(upstream.port)) as worker,
+    ):
+        async with Raw(worker.port) as client:
+            client.send(CONNECT)
+            await eventually(lambda: bool(upstream.received))
+        await eventually(lambda: upstream.connections[0].ended)
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
+
+
+async def test_what_reached_nobody_is_tried_on_another_instance(tmp_path: Path) -> None:
+    async with Scripted([Reads(), Sends(AGREED + b"hello")]) as upstream:
+        document = rules(upstream.port).replace('["', f'["127.0.0.1:{free_port()}", "')
+        async with running(tmp_path, document) as worker:
+            for _ in range(4):
+                async with Raw(worker.port) as client:
+                    client.send(CONNECT)
+                    assert status_of(await client.head()) == 200
+                    assert await client.exactly(5) == b"hello"
+
+
+class Agrees(Filter):
+    """As a filter that answers what it should not."""
+
+    name = "agrees"
+    phase = Phase.INBOUND
+
+    def apply(self, exchange: Exchange) -> None:
+        exchange.reply(200, [], b"sure")
+
+
+async def test_nobody_but_an_instance_can_agree(tmp_path: Path) -> None:
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, rules(upstream.port), filters=[Agrees()]) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(CONNECT)
+        assert status_of(await client.rest()) == 500
+        assert not upstream.received
+
+
+async def test_the_log_tells_where_it_led(tmp_path: Path) -> None:
+    async with (
+        Scripted([Reads(), Sends(AGREED), Closes()]) as upstream,
+        running(tmp_path, rules(upstream.port)) as worker,
+    ):
+        async with Raw(worker.port) as client:
+            client.send(CONNECT)
+            await client.rest()
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
+        instance = worker.telemetry.instance
+    text = (tmp_path / "home" / "log" / f"{instance}.jsonl").read_text()
+    told = [one for one in map(json.loads, text.splitlines()) if "path" in one]
+    assert [(one["path"], one["status"]) for one in told] == [("db.example:5432", 200)]
+
+
 async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65_536):
         writer.write(data)
@@ -177,8 +258,8 @@ async def ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
 
 
 @contextlib.asynccontextmanager
-async def listening(serve: object, **options: object) -> AsyncIterator[int]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)  # type: ignore[arg-type,call-overload]
+async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -186,7 +267,7 @@ async def listening(serve: object, **options: object) -> AsyncIterator[int]:
 async def test_a_real_client_speaks_tls_through_it(tmp_path: Path) -> None:
     ours, theirs = contexts(tmp_path)
     async with (
-        listening(ok, ssl=ours) as far,
+        listening(ok, ours) as far,
         listening(proxy) as near,
         running(tmp_path, rules(near, "hosts: [localhost], methods: [CONNECT]")) as worker,
         httpx.AsyncClient(proxy=f"http://127.0.0.1:{worker.port}", verify=theirs) as client,
