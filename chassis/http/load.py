@@ -28,14 +28,14 @@ _METRIC = re.compile(r"(?:^|,)[ \t]*(\w+_utilization)[ \t]*[=:]([^,]*)")
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-@lru_cache(maxsize=512)
 def utilisation(report: bytes) -> float | None:
-    """How busy the sender is: 0 idle, 1 full or overloaded; None where it does not say.
+    """How busy the sender is: 0 idle, 1 full or overloaded; None where it does not say."""
+    return _read(report) if len(report) <= LONGEST else None
 
-    Remembered, as a load changes far less often than the rest of a head.
-    """
-    if len(report) > LONGEST:
-        return None
+
+@lru_cache(maxsize=512)
+def _read(report: bytes) -> float | None:
+    """Remembered: an instance says the same in many answers, rounded as such figures are."""
     form, _, text = report.decode("latin-1").partition(" ")
     if form == "TEXT":
         metrics: dict[str, object] = dict(_METRIC.findall(text))
