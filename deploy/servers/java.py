@@ -29,7 +29,10 @@ async def find(server: str, versions: Versions) -> str:
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if java is None or not Path(java).is_file():
         raise ToolFailed(f"{server} needs Java {said(versions)} and there is none: {_ADVICE}")
-    found = major(await asyncio.to_thread(asked, java, "-version"))
+    told = await asyncio.to_thread(asked, java, "-version")
+    found = major(told)
+    if not found:
+        raise ToolFailed(f"{java} tells no version, but: {' '.join(told.split()) or 'nothing'}")
     if found not in versions:
         raise ToolFailed(f"{server} needs Java {said(versions)} and {java} is {found}: {_ADVICE}")
     return java

@@ -30,7 +30,14 @@ def test_a_range_is_said_as_people_would() -> None:
     assert java.said(range(11, 18)) == "11 to 17"
 
 
-@pytest.mark.parametrize(("lines", "why"), [("exec sleep 60", "has not ended"), ("", "is 0")])
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("exec sleep 60", "has not ended"),
+        ("", "tells no version, but: nothing"),
+        ("echo Bad option -X", "but: Bad option -X"),
+    ],
+)
 async def test_one_that_does_not_tell_its_version_is_refused(
     lines: str,
     why: str,
