@@ -105,14 +105,17 @@ async def gateway_workers(
     admins = [free_port() for _ in range(count)]
     with ExitStack() as stack:
         found: list[GatewayProcess] = []
+        started: list[subprocess.Popen[bytes]] = []
         for admin in admins:
             process = _start_worker(folder, f"tcp://127.0.0.1:{port}{options}", admin)
             stack.callback(process.wait)
             stack.callback(process.kill)
             found.append(GatewayProcess(process.pid, port, admin))
+            started.append(process)
         async with asyncio.timeout(60):
-            await asyncio.gather(*(_ready(one) for one in found))
+            await asyncio.gather(*map(_ready, found, started))
         yield found
+        assert [process.poll() for process in started] == [None] * count, "a worker ended by itself"
 
 
 def _start_worker(folder: Path, listen: str, admin: int) -> subprocess.Popen[bytes]:
@@ -129,13 +132,14 @@ def _start_worker(folder: Path, listen: str, admin: int) -> subprocess.Popen[byt
     )
 
 
-async def _ready(gateway: GatewayProcess) -> None:
+async def _ready(gateway: GatewayProcess, process: subprocess.Popen[bytes]) -> None:
     while True:
+        assert process.poll() is None, "the worker ended before it was ready"
         try:
             async with Raw(gateway.admin_port) as client:
                 client.send(GET.replace(b" / ", b" /ready "))
                 if status_of(await client.head()) == 200:
                     return
-        except ConnectionRefusedError:
+        except (ConnectionError, EOFError):
             pass
         await asyncio.sleep(0.02)

@@ -251,7 +251,7 @@ async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
 ) -> None:
     """256 KiB every four seconds, and what is on its way at the end at once."""
     clock, loop = ManualClock(), asyncio.get_running_loop()
-    piece, pieces, on_its_way = 256 << 10, 900, 64
+    piece, pieces, on_its_way = 256 << 10, 900, 192
     total = piece * (pieces + on_its_way)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total
     async with (
