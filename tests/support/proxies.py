@@ -29,7 +29,6 @@ import sys
 from pathlib import Path
 from gateway.app import run
 from gateway.settings import Settings
-from tests.support.ports import free_port
 run(Settings(rules=Path(sys.argv[1]), listen=sys.argv[2], home=Path(sys.argv[3]), log_successes=0))
 """
 _HAPROXY = """\
