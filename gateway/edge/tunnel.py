@@ -20,7 +20,7 @@ CLIENT, INSTANCE, GATEWAY = "client", "instance", "gateway"
 class Side(asyncio.Protocol):
     """One end of a tunnel: what it hears is written to the other."""
 
-    __slots__ = ("bytes", "ended", "name", "other", "said_all", "transport", "tunnel")
+    __slots__ = ("bytes", "choked", "ended", "name", "other", "said_all", "transport", "tunnel")
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, name: str) -> None:
         self.tunnel = tunnel
@@ -28,6 +28,7 @@ class Side(asyncio.Protocol):
         self.name = name
         self.other: Side = self
         self.bytes = 0
+        self.choked = False
         self.said_all = False
         self.ended = False
 
@@ -51,10 +52,12 @@ class Side(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        self.choked = True
         if not self.other.is_over():
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.choked = False
         if not self.other.is_over():
             self.other.transport.resume_reading()
 
@@ -127,6 +130,8 @@ class Tunnel:
         self.down.other, self.up.other = self.up, self.down
         for side in (self.down, self.up):
             side.transport.set_write_buffer_limits(high=window)
+            # whoever had the transport before may have been told, and nobody is told twice
+            side.choked = side.transport.get_write_buffer_size() > window
             side.transport.set_protocol(cast(asyncio.BaseProtocol, side))
 
     def __repr__(self) -> str:
@@ -145,13 +150,14 @@ class Tunnel:
         return self.down.bytes + self.up.bytes, waiting
 
     def start(self, to_upstream: bytes, to_downstream: bytes) -> None:
-        """Passes on what each side had sent already, then reads both."""
+        """Passes on what each side had sent already, then reads both, unless that was too much."""
         if to_upstream:
             self.down.data_received(to_upstream)
         if to_downstream:
             self.up.data_received(to_downstream)
         for side in (self.down, self.up):
-            if not side.transport.is_reading() and not side.transport.is_closing():
+            waits = side.other.choked or side.transport.is_reading()
+            if not waits and not side.transport.is_closing():
                 side.transport.resume_reading()
 
     def part(self, code: int, reason: str) -> bool:

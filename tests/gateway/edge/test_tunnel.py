@@ -1,6 +1,9 @@
 """WebSockets through the tunnel, with a real client and server library; and raw upgrades."""
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from chassis.clock import ManualClock
+from gateway.edge.tunnel import Tunnel
 from tests.support.gateways import GET, Raw, one_rule, running, status_of
 from tests.support.scripted import (
     Closes,
@@ -116,3 +120,56 @@ async def test_half_a_tunnel_may_end_before_the_other(who: str, tmp_path: Path) 
             client.send(b"still here")
             await eventually(lambda: link.received.endswith(b"still here"))
     assert worker.gateway.in_flight.now == 0
+
+
+@contextlib.asynccontextmanager
+async def joined(kept: int) -> AsyncIterator[tuple[Tunnel, socket.socket, socket.socket]]:
+    """A tunnel that is not read yet, and its far ends; a kernel keeps so much for each of them."""
+    loop = asyncio.get_running_loop()
+    far, near = [], []
+    for _ in range(2):
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kept)
+        transport, _protocol = await loop.create_connection(asyncio.Protocol, sock=ours)
+        transport.pause_reading()
+        theirs.setblocking(False)
+        near.append(transport)
+        far.append(theirs)
+    tunnel = Tunnel(near[0], near[1], 64 << 10, lambda: None)
+    try:
+        yield tunnel, far[0], far[1]
+    finally:
+        tunnel.abort()
+        for theirs in far:
+            theirs.close()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("sender", ["client", "instance"])
+async def test_who_sent_more_ahead_than_the_other_takes_is_read_once_it_is_taken(
+    sender: str,
+) -> None:
+    ahead = bytes(380_000)
+    async with joined(4096) as (tunnel, client, instance):
+        forth = sender == "client"
+        tunnel.start(ahead if forth else b"", b"" if forth else ahead)
+        side, taker = (tunnel.down, instance) if forth else (tunnel.up, client)
+        assert not side.transport.is_reading()
+        assert side.other.transport.is_reading()
+        left = len(ahead)
+        while left:
+            left -= len(await asyncio.get_running_loop().sock_recv(taker, left))
+        await eventually(side.transport.is_reading)
+
+
+async def test_who_had_more_to_take_before_it_was_a_tunnel_holds_the_other_back() -> None:
+    async with joined(4096) as (tunnel, client, _):
+        down = tunnel.down.transport
+        down.write(bytes(380_000))
+        again = Tunnel(down, tunnel.up.transport, 64 << 10, lambda: None)
+        again.start(b"", b"")
+        assert not again.up.transport.is_reading()
+        left = 380_000
+        while left:
+            left -= len(await asyncio.get_running_loop().sock_recv(client, left))
+        await eventually(again.up.transport.is_reading)
