@@ -382,13 +382,15 @@ class Connection:
 
     def _seek_tunnel(self, data: bytes) -> bytes:
         """The parser knows of no CONNECT, and does not tell where a head ends: until there it gets
-        one byte at a time. Gives what is left for it to read."""
+        one line at a time. Gives what is left for it to read."""
         end = 0
-        while end < len(data) and not self._headed:
-            end += 1
-            self._parser.feed_data(data[end - 1 : end])
+        while end < min(len(data), HEAD_LIMIT) and not self._headed:
+            begin, end = end, data.find(b"\n", end) + 1 or len(data)
+            self._parser.feed_data(data[begin:end])
+        if not self._headed:
+            return b""
         left = data[end:]
-        if self._headed and self._switches(self._status):
+        if self._switches(self._status):
             self._switch(left)
             return b""
         return left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -445,6 +446,15 @@ def test_a_connect_that_is_agreed_to_hands_over_wherever_the_bytes_are_split(at:
     assert recorder.kinds == ["interim", "head"] and recorder.status == 200
     assert leftover == (sent[len(AGREED) : at] if taken else sent[len(AGREED) :])
     assert not transport.reading and not transport.aborted
+
+
+@pytest.mark.parametrize("piece", [b"x", b"x\n", b"X: 1\r\n"])
+def test_an_endless_head_to_a_connect_is_read_no_further_than_to_its_limit(piece: bytes) -> None:
+    connection, _, recorder = asked(b"CONNECT")
+    began = time.process_time()
+    connection.data_received(b"HTTP/1.1 200 Yes\r\nX: " + piece * (4 << 20))
+    assert isinstance(recorder.failure, OriginGarbled)
+    assert time.process_time() - began < 1
 
 
 def test_a_connect_that_is_refused_is_an_ordinary_answer() -> None:
