@@ -101,7 +101,8 @@ def origin_form(method: bytes, target: bytes, authority: bytes) -> bytes:
 
 
 def _authority(target: bytes, authority: bytes) -> bytes:
-    if not target.rpartition(b":")[2].isdigit():
+    port = target.rpartition(b":")[2]
+    if not port.isdigit() or not 0 < int(port[:6]) < 65_536:
         raise BadRequest("CONNECT asks for host:port", code="target")
     if target.lower() != authority.lower():
         raise BadRequest("the target and the Host field disagree", code="host")
