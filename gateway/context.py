@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chassis.discovery.balancer import Standing
@@ -218,12 +219,18 @@ class Context(Request):
 
     def _spawn(self, waiting: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._guard(waiting))
+        self._task.add_done_callback(partial(_close, waiting))
 
     async def _guard(self, waiting: Coroutine[Any, Any, None]) -> None:
         try:
             await waiting
         except Exception as failure:  # whatever a filter raises, the request is answered
             self.fail(failure)
+
+
+def _close(waiting: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+    """A task that is cancelled before it has begun would leave it, and Python would warn."""
+    waiting.close()
 
 
 def outcome_of(status: int) -> str:
