@@ -47,7 +47,7 @@ async def opened(address: Address, make: Callable[[], Connection], connect_s: fl
             )
     except TimeoutError as cause:
         raise ConnectFailed(f"{address} did not accept within {connect_s:g} s") from cause
-    except OSError as cause:
+    except (OSError, UnicodeError) as cause:  # the latter for a name that cannot be one
         raise ConnectFailed(f"{address} cannot be reached: {cause}") from cause
     connection = cast(Connection, protocol)
     if not connection.reusable:

@@ -191,8 +191,9 @@ async def test_connections_of_one_pool_do_not_all_age_at_once() -> None:
         await pool.close()
 
 
-async def test_a_refused_connect_says_so_and_takes_no_place() -> None:
-    pool = Pool(Address("127.0.0.1", free_port()))
+@pytest.mark.parametrize("host", ["127.0.0.1", "a..b", f"{'x' * 64}.example"])
+async def test_a_connect_that_reaches_nobody_says_so_and_takes_no_place(host: str) -> None:
+    pool = Pool(Address(host, free_port()))
     with pytest.raises(ConnectFailed, match="cannot be reached"):
         await pool.connect()
     assert pool.open == 0
