@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -65,12 +66,16 @@ class Directory:
         """Watches `service` and waits for its first instance; `NoInstances` when none comes."""
         self.watch(service)
         watch = self._watches[service]
-        deadline = Deadline.after(self._clock, timeout_s)
-        while not watch.roster.instances:
-            if deadline.expired():
-                raise NoInstances(f"no instance of {service} appeared within {timeout_s:g} s")
-            await watch.changed_within(deadline.remaining())
+        if not await watch.until(lambda: bool(watch.roster.instances), timeout_s):
+            raise NoInstances(f"no instance of {service} appeared within {timeout_s:g} s")
         return watch.roster.instances
+
+    async def first_answer(self, service: str, timeout_s: float) -> None:
+        """Watches `service` and waits until there is something to go by: instances, were they only
+        remembered, or an answer without any, or a refusal. No longer than `timeout_s`."""
+        self.watch(service)
+        watch = self._watches[service]
+        await watch.until(lambda: bool(watch.roster.instances) or watch.roster.heard, timeout_s)
 
     def subscribe(self, service: str, callback: Subscriber) -> Callable[[], None]:
         """Calls back on the loop with the new tuple after every swap; returns what ends that."""
@@ -112,6 +117,7 @@ class _Watch:
                 )
             except StoreFailure:
                 self.roster.lost()
+                self._wake()
                 index = 0
                 await self._clock.sleep(backoff * (0.5 + self._clock.random() / 2))
                 backoff = min(_LAST_BACKOFF_S, backoff * 2)
@@ -125,6 +131,7 @@ class _Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._wake()
         if changed:
             self._announce()
         due = self.roster.due_s(self._clock.monotonic())
@@ -137,15 +144,25 @@ class _Watch:
 
     def _announce(self) -> None:
         _remember(self._state, self._service, self.roster.instances)
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
         loop = asyncio.get_running_loop()
         for subscriber in self.subscribers:
             loop.call_soon(subscriber, self.roster.instances)
 
-    async def changed_within(self, seconds: float) -> None:
-        """Returns at the next swap, or after `seconds`."""
+    def _wake(self) -> None:
+        for waiting in self._waiting:
+            _resolve(waiting)
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits for what the roster will say; False when it does not within `timeout_s`."""
+        deadline = Deadline.after(self._clock, timeout_s)
+        while not condition():
+            if deadline.expired():
+                return False
+            await self._heard_within(deadline.remaining())
+        return True
+
+    async def _heard_within(self, seconds: float) -> None:
+        """Returns at the next answer, refusal or swap, or after `seconds`."""
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.add(waiting)
         timer = self._clock.call_later(seconds, _resolve, waiting)
@@ -191,4 +208,5 @@ def _remember(state: Path | None, service: str, instances: tuple[Instance, ...])
         draft.write_bytes(msgspec.json.encode(instances))
         draft.replace(final)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

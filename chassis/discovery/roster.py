@@ -41,6 +41,11 @@ class Roster:
         self._tokens = float(config.burst)
         self._refilled = 0.0
 
+    @property
+    def heard(self) -> bool:
+        """Whether there was an answer at all, be it a refusal."""
+        return self.answered or self._lost
+
     def lost(self) -> None:
         """The registry did not answer."""
         self._lost = True

@@ -150,6 +150,37 @@ async def test_ready_gives_up_in_time(directory, clock):
         await waiting
 
 
+@pytest.mark.parametrize("answer", [[instance(1)], [], StoreUnavailable("away")])
+async def test_a_first_answer_is_a_good_one_or_an_empty_one_or_a_refusal(
+    directory, registry, clock, answer
+):
+    waiting = asyncio.create_task(directory.first_answer("test", 5.0))
+    await clock.advance(4.9)
+    assert not waiting.done()
+    registry.answers.put_nowait(answer)
+    await clock.advance(0)
+    assert waiting.done()
+    await directory.first_answer("test", 5.0)
+
+
+async def test_a_first_answer_is_not_waited_for_longer(directory, clock):
+    waiting = asyncio.create_task(directory.first_answer("test", 5.0))
+    await clock.advance(4.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    assert waiting.done()
+
+
+async def test_what_is_remembered_does_for_a_first_answer(directory, registry, clock, tmp_path):
+    registry.answers.put_nowait([instance(1)])
+    await clock.advance(0.1)
+    later = Directory(FakeRegistry(), clock, state=tmp_path / "lists")
+    waiting = asyncio.create_task(later.first_answer("test", 5.0))
+    await clock.advance(0)
+    assert waiting.done()
+    await later.close()
+
+
 async def test_a_cancelled_ready_leaves_nothing_behind(directory, clock):
     waiting = asyncio.create_task(directory.ready("test", 5.0))
     await asyncio.sleep(0)
@@ -173,6 +204,16 @@ async def test_a_damaged_memory_is_no_memory(clock, tmp_path):
     directory = Directory(FakeRegistry(), clock, state=tmp_path)
     directory.watch("test")
     assert directory.instances("test") == ()
+    await directory.close()
+
+
+async def test_a_name_too_long_for_a_file_is_followed_all_the_same(registry, clock, tmp_path):
+    directory = Directory(registry, clock, state=tmp_path)
+    directory.watch("x" * 253)
+    for found in ([instance(1)], [instance(2)]):
+        registry.answers.put_nowait(found)
+        await clock.advance(1)
+        assert directory.instances("x" * 253) == tuple(found)
     await directory.close()
 
 
