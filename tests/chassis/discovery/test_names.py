@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
 
 from chassis.clock import SYSTEM, ManualClock
 from chassis.discovery.directory import Directory
-from chassis.discovery.names import Names, addresses
+from chassis.discovery.names import PATIENCE_S, REFRESH_S, Names
 from chassis.errors import StoreUnavailable
 
 SHOP = "shop.example:9000"
+DEAD = "dead.example:9000"
 
 
 class Resolver:
     """Answers what the test puts into `now`; an exception is raised."""
 
     def __init__(self, *now: str) -> None:
-        self.now: tuple[str, ...] | OSError = now
+        self.now: tuple[str, ...] | Exception = now
         self.asked: list[tuple[str, int]] = []
 
     async def __call__(self, host: str, port: int) -> tuple[str, ...]:
         self.asked.append((host, port))
-        if isinstance(self.now, OSError):
+        if isinstance(self.now, Exception):
             raise self.now
         return self.now
+
+
+class Silent:
+    """Answers for every host but `dead.example`, which has to wait for `told`."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self.asked: list[str] = []
+
+    async def __call__(self, host: str, port: int) -> tuple[str, ...]:
+        self.asked.append(host)
+        if host == "dead.example":
+            return await asyncio.shield(self.told)
+        return (f"192.0.2.{len(self.asked)}",)
 
 
 @pytest.fixture
@@ -126,8 +142,87 @@ async def test_who_cannot_resolve_says_which_name_and_why(clock: ManualClock) ->
         await Names(clock, resolver).instances(SHOP)
 
 
-async def test_the_system_resolves_names_and_plain_addresses() -> None:
-    assert "127.0.0.1" in await addresses("localhost", 80)
-    assert await addresses("127.0.0.5", 80) == {"127.0.0.5"}
-    with pytest.raises(StoreUnavailable, match="cannot be resolved"):
-        await Names(SYSTEM).instances("no-such-name.invalid:80")
+async def test_a_name_that_cannot_be_resolved_is_asked_for_no_more_often_than_others(
+    directory: Directory, resolver: Resolver, clock: ManualClock
+) -> None:
+    resolver.now = OSError(-2, "no such name")
+    await pass_time(clock, 60)
+    assert 10 <= len(resolver.asked) <= 13
+
+
+async def test_what_is_no_name_does_not_end_its_watch(
+    directory: Directory, resolver: Resolver, clock: ManualClock
+) -> None:
+    before = ids(directory)
+    resolver.now = UnicodeError("label empty or too long")
+    await pass_time(clock, 6)
+    assert ids(directory) == before
+    resolver.now = ("192.0.2.9",)
+    await pass_time(clock, 30)
+    assert ids(directory) == ["192.0.2.9:9000"]
+
+
+async def test_a_look_up_that_hangs_is_not_begun_again_and_its_late_answer_counts(
+    clock: ManualClock,
+) -> None:
+    silent = Silent()
+    names = Names(clock, silent)
+    for _ in range(3):
+        looking = asyncio.create_task(names.instances(DEAD))
+        await settle()
+        clock.tick(REFRESH_S)
+        await settle()
+        clock.tick(PATIENCE_S)
+        await settle()
+        assert looking.done()
+        with pytest.raises(StoreUnavailable, match=r"'dead\.example' .* no answer within 10 s"):
+            await looking
+    assert silent.asked == ["dead.example"]
+    silent.told.set_result(("192.0.2.1",))
+    looking = asyncio.create_task(names.instances(DEAD))
+    await pass_time(clock, REFRESH_S)
+    assert [one.id for one in (await looking)[1]] == ["192.0.2.1:9000"]
+    looking = asyncio.create_task(names.instances(DEAD))
+    await pass_time(clock, REFRESH_S)
+    assert (await looking)[0] == 1 and len(silent.asked) == 2
+
+
+async def test_a_name_that_nobody_answers_for_holds_up_no_other_and_no_close(
+    clock: ManualClock,
+) -> None:
+    silent = Silent()
+    directory = Directory(Names(clock, silent), clock)
+    directory.watch(DEAD)
+    directory.watch(SHOP)
+    await settle()
+    assert ids(directory) == ["192.0.2.2:9000"]
+    await pass_time(clock, 5.5)
+    assert ids(directory) == ["192.0.2.3:9000"]
+    await pass_time(clock, 120)
+    assert silent.asked.count("dead.example") == 1
+    closing = asyncio.create_task(directory.close())
+    await settle()
+    assert closing.done()
+
+
+async def test_one_that_fails_when_nobody_is_left_fails_silently(clock: ManualClock) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    silent = Silent()
+    names = Names(clock, silent)
+    looking = asyncio.create_task(names.instances(DEAD))
+    await settle()
+    looking.cancel()
+    silent.told.set_exception(OSError(-3, "try again"))
+    await settle()
+    del names, looking, silent
+    gc.collect()
+    assert told == []
+
+
+async def test_the_system_is_asked_where_nobody_else_is() -> None:
+    names = Names(SYSTEM)
+    found = (await names.instances("localhost:80"))[1]
+    assert "127.0.0.1:80" in [one.id for one in found]
+    with pytest.raises(StoreUnavailable, match=r"'a\.\.b' cannot be resolved: .*label"):
+        await names.instances("a..b:80")
