@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 
 from gateway.rules import lint_rule, reach
 from gateway.rules.explain import request_of
-from gateway.rules.lint_rule import Finding, builds, is_address, is_host
+from gateway.rules.lint_rule import Finding, builds, is_address, is_host, is_resolvable
 from gateway.rules.model import Cluster, Document, JwksSource
 from gateway.rules.source import Fault, Source
 
@@ -50,6 +50,8 @@ def _cluster_faults(cluster: Cluster) -> Iterator[str]:
         yield "give one of the 'service' of the registry, a list of 'instances' and a 'dns' name"
     if cluster.dns is not None and not is_address(cluster.dns):
         yield f"dns {cluster.dns!r} is not host:port"
+    elif cluster.dns is not None and not is_resolvable(cluster.dns):
+        yield f"dns {cluster.dns!r} has an empty label, one over 63 characters, or over 253 in all"
     for instance in cluster.instances:
         if not is_address(instance):
             yield f"instance {instance!r} is not host:port"
@@ -138,11 +140,12 @@ def _golden(document: Document) -> Iterator[Finding]:
     for index, golden in enumerate(document.golden):
         at = ("golden", index)
         method, _, url = golden.request.partition(" ")
-        if not method or not url.startswith(("/", "http://", "https://")):
+        connects = method == "CONNECT"
+        if not method or not (connects or url.startswith(("/", "http://", "https://"))):
             reason = f"golden request {golden.request!r} must be 'METHOD /path' or 'METHOD URL'"
             yield Finding((*at, "request"), reason)
             continue
-        for fault in builds(lambda url=url: request_of("GET", url), (*at, "request")):  # type: ignore[misc]
+        for fault in builds(lambda m=method, u=url: request_of(m, u), (*at, "request")):  # type: ignore[misc]
             yield Finding(fault.path, f"golden request {golden.request!r}: {fault.reason}")
         if golden.rule is not None and golden.rule not in names:
             reason = f"golden request {golden.request!r}: rule {golden.rule!r} is not known"

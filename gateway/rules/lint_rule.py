@@ -39,6 +39,13 @@ def is_address(text: str) -> bool:
     return found is not None and 0 < int(found[2]) < 65_536
 
 
+def is_resolvable(text: str) -> bool:
+    """An address whose host a resolver takes: no label empty or over 63 characters, no more than
+    253 in all, without the dot that may end it."""
+    name = text.rpartition(":")[0].removesuffix(".")
+    return len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))
+
+
 def is_host(text: str) -> bool:
     """One host's name, with or without a port."""
     name, colon, port = text.rpartition(":")
@@ -61,7 +68,6 @@ def check(rule: Rule, document: Document) -> Iterator[Finding]:
     yield from _edits(rule)
     yield from _attempts(rule)
     yield from _not_served(rule)
-    yield from _connects(rule)
     sound = True
     for at, matcher in _matchers(rule):
         for finding in check_matcher(matcher, at):
@@ -71,6 +77,7 @@ def check(rule: Rule, document: Document) -> Iterator[Finding]:
         yield from _rewrite(rule)
         yield from _redirect(rule)
         yield from _identity(rule)
+        yield from _connects(rule)
 
 
 def _matchers(rule: Rule) -> Iterator[tuple[Path, Matcher]]:
@@ -120,9 +127,13 @@ def _not_served(rule: Rule) -> Iterator[Finding]:
 
 def _connects(rule: Rule) -> Iterator[Finding]:
     for at, matcher in _matchers(rule):
-        if "CONNECT" in matcher.methods and (rule.forward is None or rule.rewrite is not None):
+        if "CONNECT" not in matcher.methods:
+            continue
+        if rule.forward is None or rule.rewrite is not None:
             reason = "a CONNECT is forwarded as it is: no reply, redirect or rewrite"
             yield Finding((*at, "methods"), reason)
+        if not predicates.path_spec(matcher).fits(b"/"):
+            yield Finding((*at, "methods"), "a CONNECT has no path but '/': it would never fit")
 
 
 def _known(what: str, name: str, known: dict[str, Any], at: Path) -> Iterator[Finding]:

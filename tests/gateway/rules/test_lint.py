@@ -49,6 +49,7 @@ REFUSED = [
     ("reply: {}, rewrite: {path: /x}", "only what is forwarded can be rewritten"),
     ("forward: a, rewrite: {path: x}", "must be a path"),
     ("reply: {}, match: {methods: [CONNECT]}", "a CONNECT is forwarded as it is"),
+    ("forward: a, match: {path: /x, methods: [CONNECT]}", "a CONNECT has no path but '/'"),
     (
         "forward: a, match: {methods: [GET, CONNECT]}, rewrite: {host: b}",
         "a CONNECT is forwarded as it is",
@@ -110,6 +111,11 @@ DOCUMENTS = [
     ("clusters: {a: {service: a, instances: ['h:1']}}", "give one of the 'service'"),
     ("clusters: {a: {dns: 'h:1', instances: ['h:1']}}", "give one of the 'service'"),
     ("clusters: {a: {dns: h}}", "dns 'h' is not host:port"),
+    ("clusters: {a: {dns: 'a..b:80'}}", "has an empty label"),
+    ("clusters: {a: {dns: '.:80'}}", "has an empty label"),
+    ("clusters: {a: {dns: '.a:80'}}", "has an empty label"),
+    (f"clusters: {{a: {{dns: 'a.{'b' * 64}:80'}}}}", "has an empty label, one over 63"),
+    (f"clusters: {{a: {{dns: '{'a.' * 126}bb:80'}}}}", "or over 253 in all"),
     ("clusters: {a: {instances: [h]}}", "is not host:port"),
     ("clusters: {a: {instances: ['h:70000']}}", "is not host:port"),
     ("clusters: {a: {instances: ['h:1', 'h:1']}}", "listed twice"),
@@ -134,6 +140,14 @@ DOCUMENTS = [
 def test_a_faulty_section_is_refused(document, reason):
     found = findings_of(document)
     assert any(reason in line and "warning" not in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "a.b.", "a." * 127, "b" * 63, "10.0.0.1", "[2001:db8::1]", "_a._b.c"]
+)
+def test_what_a_resolver_takes_may_be_the_name_of_a_cluster(host):
+    found = findings_of(f"clusters: {{a: {{dns: '{host}:80'}}}}")
+    assert [line for line in found if "warning" not in line] == []
 
 
 UNREACHABLE = [
