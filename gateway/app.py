@@ -13,7 +13,8 @@ from chassis import config, discovery
 from chassis.clock import SYSTEM, Clock
 from chassis.discovery import Registry
 from chassis.discovery.directory import Directory
-from chassis.discovery.names import Names
+from chassis.discovery.lookup import addresses
+from chassis.discovery.names import Names, Resolve
 from chassis.http.client import Client
 from chassis.telemetry import Telemetry
 from gateway.admin import admin_app
@@ -38,6 +39,7 @@ async def build(
     *,
     clock: Clock = SYSTEM,
     registry: Registry | None = None,
+    resolve: Resolve = addresses,
     filters: Sequence[Filter] = (),
 ) -> Worker:
     """A gateway that has not started. Raises `ConfigurationFault` when it cannot be built."""
@@ -53,7 +55,7 @@ async def build(
             stack.push_async_callback(directory.close)
         client = Client(clock=clock)
         stack.push_async_callback(client.close)
-        names = Directory(Names(clock), clock, state=settings.root / "gateway" / "names")
+        names = Directory(Names(clock, resolve), clock, state=settings.root / "gateway" / "names")
         stack.push_async_callback(names.close)
         origins = Origins(directory or NoDirectory(), names, clock)
         stack.push_async_callback(origins.close)

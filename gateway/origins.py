@@ -30,8 +30,12 @@ class Instances(Protocol):
 
     def instances(self, service: str) -> tuple[Instance, ...]: ...
 
-    async def ready(self, service: str, timeout_s: float) -> tuple[Instance, ...]:
-        """Waits for the first one; `NoInstances` when none comes."""
+
+class Names(Instances, Protocol):
+    """The same for names, which a start waits for."""
+
+    async def first_answer(self, service: str, timeout_s: float) -> None:
+        """Waits for it, good or bad, but no longer."""
         ...
 
 
@@ -45,9 +49,6 @@ class NoDirectory:
         )
 
     def instances(self, service: str) -> tuple[Instance, ...]:
-        return ()
-
-    async def ready(self, service: str, timeout_s: float) -> tuple[Instance, ...]:
         return ()
 
 
@@ -173,7 +174,7 @@ class Origin:
         await asyncio.gather(*(pool.close() for pool in pools.values()))
 
 
-def lister(
+def _lister(
     name: str, cluster: Cluster, directory: Instances, names: Instances
 ) -> Callable[[], tuple[Instance, ...]]:
     """What tells a cluster's instances: a list, the registry's directory, or that of names."""
@@ -195,7 +196,7 @@ class Origins:
     """The origins of all clusters in use. A cluster that a new snapshot leaves as it was keeps its
     origin, with its warm connections and all that its balancer has learnt."""
 
-    def __init__(self, directory: Instances, names: Instances, clock: Clock) -> None:
+    def __init__(self, directory: Instances, names: Names, clock: Clock) -> None:
         self._directory = directory
         self._names = names
         self._clock = clock
@@ -219,16 +220,13 @@ class Origins:
     def _kept(self, origin: Origin | None, name: str, cluster: Cluster) -> Origin:
         if origin is not None and origin.cluster == cluster:
             return origin
-        listed = lister(name, cluster, self._directory, self._names)
+        listed = _lister(name, cluster, self._directory, self._names)
         return Origin(name, cluster, listed, self._clock, self.turn_end)
 
     async def resolve(self, within_s: float) -> None:
-        """Waits until every name in use was resolved once, or for as long."""
+        """Waits for the first answer to every name in use, good or bad, or for as long."""
         used = {origin.cluster.dns for origin in self.values() if origin.cluster.dns is not None}
-        waits = [self._names.ready(name, within_s) for name in used]
-        for done in await asyncio.gather(*waits, return_exceptions=True):
-            if isinstance(done, BaseException) and not isinstance(done, NoInstances):
-                raise done
+        await asyncio.gather(*(self._names.first_answer(name, within_s) for name in used))
 
     def __getitem__(self, name: str) -> Origin:
         return self._origins[name]

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from chassis.clock import SYSTEM
@@ -19,6 +21,19 @@ class Listed:
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         return self.now
+
+
+class Named(Listed):
+    """A directory of names, whose first answers come when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered = asyncio.Event()
+        self.asked: list[tuple[str, float]] = []
+
+    async def first_answer(self, service: str, timeout_s: float) -> None:
+        self.asked.append((service, timeout_s))
+        await self.answered.wait()
 
 
 def instance(port: int) -> Instance:
@@ -61,3 +76,19 @@ async def test_no_instance_is_said_and_so_is_a_missing_registry() -> None:
         origins.adopt({"a": Cluster(service="catalog")})["a"].pick(0.0)
     with pytest.raises(ConfigurationFault, match="--registry"):
         Origins(NoDirectory(), NoDirectory(), SYSTEM).adopt({"a": Cluster(service="catalog")})
+
+
+async def test_a_start_waits_for_each_name_once_and_for_nothing_else() -> None:
+    names = Named()
+    origins = Origins(Listed(), names, SYSTEM)
+    shop, bank = Cluster(dns="shop:80"), Cluster(dns="bank:80")
+    others = {"c": Cluster(service="catalog"), "d": Cluster(instances=("127.0.0.1:1",))}
+    origins.adopt({"a": shop, "b": shop, "bank": bank, **others})
+    waiting = asyncio.create_task(origins.resolve(1.5))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sorted(names.asked) == [("bank:80", 1.5), ("shop:80", 1.5)]
+    assert not waiting.done()
+    names.answered.set()
+    await waiting
+    await origins.close()

@@ -10,10 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from chassis.clock import ManualClock
 from chassis.discovery import Instance
+from chassis.discovery.names import Resolve
 from chassis.errors import ConfigurationFault, StoreUnavailable
 from gateway import app
 from gateway.settings import Settings, address
+from gateway.worker import RESOLVE_S
 from tests.support.gateways import GET, Raw, fields_of, one_rule, running, status_of
 from tests.support.scripted import OK, Holds, Reads, Scripted, Sends, answers, eventually
 
@@ -93,13 +96,70 @@ async def test_it_forwards_to_the_addresses_of_a_name_from_its_first_request_on(
             assert f"127.0.0.1:{upstream.port}" in [one["id"] for one in told["instances"]]
 
 
-async def test_a_name_that_means_nothing_holds_a_start_up_only_for_a_moment(
+NAMED = one_rule(1).replace('instances: ["127.0.0.1:1"]', "dns: shop.example:80")
+
+
+async def build(folder: Path, rules: str, clock: ManualClock, resolve: Resolve) -> app.Worker:
+    """One whose names the test resolves."""
+    (folder / "rules.yaml").write_text(rules)
+    settings = Settings(
+        rules=folder / "rules.yaml",
+        listen="127.0.0.1:0",
+        admin="127.0.0.1:0",
+        home=folder / "home",
+        discovery_interval_s=0.01,
+    )
+    return await app.build(settings, clock=clock, resolve=resolve)
+
+
+async def refused_by(worker: app.Worker) -> bool:
+    """Whether its answer says that there is no instance."""
+    async with Raw(worker.port) as client:
+        client.send(GET)
+        head, body = await client.answer()
+        return status_of(head) == 503 and json.loads(body)["code"] == "no_instances"
+
+
+async def test_a_name_that_nobody_tells_of_holds_a_start_up_only_for_a_moment(
     tmp_path: Path,
 ) -> None:
-    rules = one_rule(1).replace('instances: ["127.0.0.1:1"]', "dns: no-such-name.invalid:80")
-    async with running(tmp_path, rules) as worker, Raw(worker.port) as client:
-        client.send(GET)
-        assert status_of((await client.answer())[0]) == 503
+    asked = asyncio.Event()
+
+    async def resolve(host: str, port: int) -> tuple[str, ...]:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+    clock = ManualClock()
+    worker = await build(tmp_path, NAMED, clock, resolve)
+    try:
+        starting = asyncio.create_task(app.start(worker))
+        async with asyncio.timeout(5):
+            await asked.wait()
+            await clock.advance(RESOLVE_S - 0.01)
+            assert (worker.ready(), worker.port, starting.done()) == (False, 0, False)
+            await clock.advance(0.02)
+            await starting
+        assert worker.ready() and await refused_by(worker)
+    finally:
+        await worker.close()
+
+
+@pytest.mark.parametrize("answer", [OSError(-2, "no such name"), ()])
+async def test_a_name_that_is_known_to_mean_nothing_holds_no_start_up(
+    answer: OSError | tuple[str, ...], tmp_path: Path
+) -> None:
+    async def resolve(host: str, port: int) -> tuple[str, ...]:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    worker = await build(tmp_path, NAMED, ManualClock(), resolve)
+    try:
+        async with asyncio.timeout(5):
+            await app.start(worker)
+        assert await refused_by(worker)
+    finally:
+        await worker.close()
 
 
 async def test_it_serves_without_the_registry_and_enters_it_when_it_comes(tmp_path: Path) -> None:
