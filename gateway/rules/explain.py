@@ -59,7 +59,10 @@ def request_of(
     client: str = "127.0.0.1",
     claims: Mapping[str, object] | None = None,
 ) -> Request:
-    """A request from its words; `url` may leave scheme and host out."""
+    """A request from its words; `url` may leave scheme and host out, that of a CONNECT is
+    `host:port`. `ValueError` for what no client could ask."""
+    if method == "CONNECT":
+        url = _authority(url)
     parts = urlsplit(url, allow_fragments=False)
     lines = [(n.lower().encode(), v.encode()) for n, v in (headers or {}).items()]
     given = next((value.decode() for name, value in lines if name == b"host"), "localhost")
@@ -73,6 +76,14 @@ def request_of(
         client=client,
         claims=claims,
     )
+
+
+def _authority(place: str) -> str:
+    """As a URL without scheme and path."""
+    found = urlsplit(f"//{place}")
+    if found.netloc != place or not found.port:
+        raise ValueError("CONNECT asks for host:port")
+    return f"//{place}"
 
 
 def explain(snapshot: Snapshot, request: Request) -> Explanation:

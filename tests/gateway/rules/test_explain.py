@@ -78,3 +78,27 @@ def test_what_further_attempts_there_may_be_is_said_also_where_the_rule_says_not
     assert said == "one attempt; a second one at once when the first is slower than 95.0%"
     replies = "rules: [{name: all, reply: {}}]"
     assert explain(snapshot_of(replies), request_of("GET", "/")).attempts == ""
+
+
+CONNECTS = """
+rules:
+- {name: all, match: {path_prefix: /}, forward: a}
+- {name: db, match: {hosts: [db.example], methods: [CONNECT]}, forward: a}
+golden:
+- {request: "CONNECT db.example:5432", rule: db}
+"""
+
+
+def test_a_connect_is_explained_by_where_it_leads():
+    snapshot = snapshot_of(CONNECTS)
+    assert explain(snapshot, request_of("CONNECT", "db.example:5432")).winner == "db"
+    other = explain(snapshot, request_of("CONNECT", "other.example:5432"))
+    assert (other.winner, other.action) == (None, "405")
+    misses = {miss.rule: miss.reasons for miss in other.misses}
+    assert misses["all"] == ["CONNECT is only for rules that list it"]
+
+
+@pytest.mark.parametrize("place", ["/a", "http://db.example:80/", "db.example", "db.example:0"])
+def test_what_no_client_could_connect_to_is_said(place: str):
+    with pytest.raises(ValueError, match="CONNECT asks for host:port"):
+        request_of("CONNECT", place)
