@@ -32,7 +32,9 @@ class Instances(Protocol):
 
 
 class Names(Instances, Protocol):
-    """The same for names, which a start waits for."""
+    """The same for names, which a start waits for, and which are asked for while in use."""
+
+    def unwatch(self, service: str) -> None: ...
 
     async def first_answer(self, service: str, timeout_s: float) -> None:
         """Waits for it, good or bad, but no longer."""
@@ -187,6 +189,11 @@ def _lister(
     return lambda: known.instances(service)
 
 
+def _names(origins: Mapping[str, Origin]) -> set[str]:
+    """The names that they follow."""
+    return {one.cluster.dns for one in origins.values() if one.cluster.dns is not None}
+
+
 def _static(name: str, address: str) -> Instance:
     host, _, port = address.rpartition(":")
     return Instance(id=address, service=name, host=host.strip("[]"), port=int(port))
@@ -210,6 +217,8 @@ class Origins:
         self._origins = {
             name: self._kept(old.get(name), name, cluster) for name, cluster in clusters.items()
         }
+        for unused in _names(old) - _names(self._origins):
+            self._names.unwatch(unused)
         for name, origin in old.items():
             if self._origins.get(name) is not origin:
                 task = asyncio.get_running_loop().create_task(origin.close())
@@ -225,7 +234,7 @@ class Origins:
 
     async def resolve(self, within_s: float) -> None:
         """Waits for the first answer to every name in use, good or bad, or for as long."""
-        used = {origin.cluster.dns for origin in self.values() if origin.cluster.dns is not None}
+        used = _names(self._origins)
         await asyncio.gather(*(self._names.first_answer(name, within_s) for name in used))
 
     def __getitem__(self, name: str) -> Origin:

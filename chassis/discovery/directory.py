@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from chassis.clock import Clock, Timer
+from chassis.contracts.wire import NOT_DECODED
 from chassis.deadline import Deadline
 from chassis.discovery import background
 from chassis.discovery.registry import Instance, Listing
@@ -53,9 +54,18 @@ class Directory:
 
     def watch(self, service: str) -> None:
         """Starts following `service`; again does nothing. Needs a running loop."""
-        if service not in self._watches:
+        known = self._watches.get(service)
+        if known is None:
             roster = Roster(self._config, _remembered(self._state, service))
             self._watches[service] = _Watch(self, service, roster)
+        elif known.has_ended:
+            self._watches[service] = _Watch(self, service, known.roster)
+
+    def unwatch(self, service: str) -> None:
+        """Stops following `service` at once, if it is followed; its list stays readable."""
+        watch = self._watches.get(service)
+        if watch is not None:
+            watch.end()
 
     def instances(self, service: str) -> tuple[Instance, ...]:
         """The believed instances, the same tuple until they change; empty when not watched."""
@@ -98,6 +108,7 @@ class _Watch:
 
     def __init__(self, directory: Directory, service: str, roster: Roster) -> None:
         self.roster = roster
+        self.has_ended = False
         self.subscribers: list[Subscriber] = []
         self._service = service
         self._registry = directory._registry
@@ -172,9 +183,14 @@ class _Watch:
             timer.cancel()
             self._waiting.discard(waiting)
 
-    async def stop(self) -> None:
+    def end(self) -> None:
+        self.has_ended = True
         if self._timer is not None:
             self._timer.cancel()
+        self._task.cancel()
+
+    async def stop(self) -> None:
+        self.end()
         await background.stop(self._task)
 
 
@@ -193,7 +209,7 @@ def _remembered(state: Path | None, service: str) -> list[Instance]:
         return []
     try:
         return msgspec.json.decode(_file(state, service).read_bytes(), type=list[Instance])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_DECODED):
         return []
 
 

@@ -30,6 +30,10 @@ class Named(Listed):
         super().__init__()
         self.answered = asyncio.Event()
         self.asked: list[tuple[str, float]] = []
+        self.unwatched: list[str] = []
+
+    def unwatch(self, service: str) -> None:
+        self.unwatched.append(service)
 
     async def first_answer(self, service: str, timeout_s: float) -> None:
         self.asked.append((service, timeout_s))
@@ -91,4 +95,16 @@ async def test_a_start_waits_for_each_name_once_and_for_nothing_else() -> None:
     assert not waiting.done()
     names.answered.set()
     await waiting
+    await origins.close()
+
+
+async def test_a_name_is_followed_for_as_long_as_a_cluster_uses_it() -> None:
+    names = Named()
+    origins = Origins(Listed(), names, SYSTEM)
+    shop, bank = Cluster(dns="shop:80"), Cluster(dns="bank:80")
+    origins.adopt({"a": shop, "b": shop, "bank": bank})
+    origins.adopt({"b": shop})
+    assert names.unwatched == ["bank:80"]
+    origins.adopt({})
+    assert names.unwatched == ["bank:80", "shop:80"]
     await origins.close()

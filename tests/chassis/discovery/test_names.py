@@ -226,3 +226,32 @@ async def test_the_system_is_asked_where_nobody_else_is() -> None:
     assert "127.0.0.1:80" in [one.id for one in found]
     with pytest.raises(StoreUnavailable, match=r"'a\.\.b' cannot be resolved: .*label"):
         await names.instances("a..b:80")
+
+
+async def test_a_name_that_is_not_used_any_more_is_not_asked_for_and_can_be_again(
+    directory: Directory, resolver: Resolver, clock: ManualClock
+) -> None:
+    before = directory.instances(SHOP)
+    directory.unwatch(SHOP)
+    directory.unwatch("never:80")
+    await pass_time(clock, 60)
+    assert len(resolver.asked) == 1
+    assert directory.instances(SHOP) is before
+    resolver.now = ("192.0.2.9",)
+    directory.watch(SHOP)
+    await pass_time(clock, 6)
+    assert ids(directory) == ["192.0.2.9:9000"]
+
+
+@pytest.mark.parametrize("state", [b'[{"id": "\xff"}]', b"[" * 100_000, b'{"a": 1}', b""])
+async def test_a_list_that_cannot_be_read_is_none(
+    state: bytes, clock: ManualClock, tmp_path
+) -> None:
+    (tmp_path / f"{SHOP}.json").write_bytes(state)
+    refuses = Resolver()
+    refuses.now = OSError(-3, "try again")
+    directory = Directory(Names(clock, refuses), clock, state=tmp_path)
+    directory.watch(SHOP)
+    await settle()
+    assert refuses.asked and directory.instances(SHOP) == ()
+    await directory.close()
