@@ -15,6 +15,7 @@ from gateway.rules.model import Cluster, Document, JwksSource
 from gateway.rules.source import Fault, Source
 
 MAX_PRECEDENCES = 16
+_NO_NAME = "has an empty label, one over 63 characters, or over 253 in all"
 
 
 def lint(document: Document, source: Source, *, folder: FilePath | None = None) -> list[Fault]:
@@ -51,10 +52,12 @@ def _cluster_faults(cluster: Cluster) -> Iterator[str]:
     if cluster.dns is not None and not is_address(cluster.dns):
         yield f"dns {cluster.dns!r} is not host:port"
     elif cluster.dns is not None and not is_resolvable(cluster.dns):
-        yield f"dns {cluster.dns!r} has an empty label, one over 63 characters, or over 253 in all"
+        yield f"dns {cluster.dns!r} {_NO_NAME}"
     for instance in cluster.instances:
         if not is_address(instance):
             yield f"instance {instance!r} is not host:port"
+        elif not is_resolvable(instance):
+            yield f"instance {instance!r} {_NO_NAME}"
     if len(set(cluster.instances)) < len(cluster.instances):
         yield "an instance is listed twice"
     if cluster.idle_s >= cluster.instance_idle_s:

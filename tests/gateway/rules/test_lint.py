@@ -111,6 +111,7 @@ DOCUMENTS = [
     ("clusters: {a: {service: a, instances: ['h:1']}}", "give one of the 'service'"),
     ("clusters: {a: {dns: 'h:1', instances: ['h:1']}}", "give one of the 'service'"),
     ("clusters: {a: {dns: h}}", "dns 'h' is not host:port"),
+    ("clusters: {a: {instances: ['a..b:80']}}", "instance 'a..b:80' has an empty label"),
     ("clusters: {a: {dns: 'a..b:80'}}", "has an empty label"),
     ("clusters: {a: {dns: '.:80'}}", "has an empty label"),
     ("clusters: {a: {dns: '.a:80'}}", "has an empty label"),
