@@ -172,7 +172,7 @@ async def test_a_client_that_takes_no_more_is_asked_for_nothing_more(tmp_path: P
         down = next(iter(worker.listener.connections))
         down.pause_writing()
         down.data_received(GET)
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
         down.resume_writing()
         assert worker.gateway.in_flight.now == 1
         await client.answer()
@@ -189,5 +189,5 @@ async def test_a_connection_that_is_closing_takes_no_request(tmp_path: Path) -> 
         down = next(iter(worker.listener.connections))
         down.close_if_idle()
         down.data_received(GET)
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
         assert await client.rest() == b""

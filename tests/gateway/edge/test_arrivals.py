@@ -165,7 +165,7 @@ async def test_a_drain_lets_nobody_arrive_any_more(tmp_path: Path) -> None:
         await eventually(lambda: worker.listener.arriving == 1)
         await worker.shut()
         assert await waiting.rest() == b""
-        assert worker.listener.arriving == 0
+        await eventually(lambda: worker.listener.arriving == 0)
         with pytest.raises(OSError):
             await asyncio.open_connection("127.0.0.1", worker.port)
 

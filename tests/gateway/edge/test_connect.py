@@ -165,7 +165,7 @@ async def test_an_instance_that_ends_in_place_of_an_answer_is_502(tmp_path: Path
         answer = await client.rest()
         assert status_of(answer) == 502 and b"\r\nconnection: close\r\n" in answer
         assert len(upstream.connections) == 1
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
 
 
 async def test_a_client_that_leaves_before_the_agreement_leaves_nothing_behind(

@@ -138,7 +138,7 @@ async def test_clients_that_never_read_are_cut_and_others_served(tmp_path: Path)
                 while worker.listener.connections:
                     await serves(worker.port)
                     await asyncio.sleep(0.01)
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
         assert (
             sum(
                 pool.open

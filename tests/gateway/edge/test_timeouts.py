@@ -140,7 +140,7 @@ async def test_no_answer_within_the_rules_timeout_is_504(tmp_path: Path) -> None
         assert status_of(head) == 504
         assert b'"code":"origin_timeout"' in body
         await eventually(lambda: upstream.connections[0].ended)
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
 
 
 async def test_an_answer_under_way_may_take_longer_than_the_timeout_but_not_stand_still(
@@ -161,7 +161,7 @@ async def test_an_answer_under_way_may_take_longer_than_the_timeout_but_not_stan
         await pass_time(clock, 4)
         assert worker.gateway.in_flight.now == 1
         await pass_time(clock, 9)
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
 
 
 async def test_a_refused_client_that_goes_on_sending_is_cut(tmp_path: Path) -> None:

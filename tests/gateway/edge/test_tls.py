@@ -246,7 +246,7 @@ async def test_silence_and_half_a_handshake_end_in_time(
         assert await ended(half) == b""
         counts = worker.listener.counts
         assert counts.slow + counts.handshakes == 2
-        assert worker.listener.arriving == 0
+        await eventually(lambda: worker.listener.arriving == 0)
 
 
 async def test_a_flood_of_silent_connections_keeps_nobody_out(
@@ -414,7 +414,7 @@ async def test_a_client_that_leaves_in_order_or_by_force_cancels_the_upstream(
                 getattr(client.writer.transport, leave)()
                 await eventually(lambda: upstream.connections[-1].ended)
         await eventually(lambda: not worker.listener.connections)
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
 
 
 async def test_an_answer_cut_short_does_not_look_whole(

@@ -45,7 +45,7 @@ async def through(folder: Path, *filters: Filter, request: bytes = GET) -> tuple
     ):
         client.send(request)
         head, body = await client.answer()
-        assert worker.gateway.in_flight.now == 0
+        await eventually(lambda: worker.gateway.in_flight.now == 0)
     return status_of(head), head + body, upstream.received
 
 
