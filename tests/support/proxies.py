@@ -12,6 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from chassis.clock import SYSTEM
+from chassis.identity import Keyring
 from tests.support import peers
 from tests.support.certificates import contexts
 from tests.support.peers import Server
@@ -29,8 +35,21 @@ import sys
 from pathlib import Path
 from gateway.app import run
 from gateway.settings import Settings
-run(Settings(rules=Path(sys.argv[1]), listen=sys.argv[2], home=Path(sys.argv[3]), log_successes=0))
+rules, listen, home, logged = sys.argv[1:]
+run(Settings(rules=Path(rules), listen=listen, home=Path(home), log_successes=float(logged)))
 """
+_EVERYTHING = """\
+clusters: {{up: {{instances: ['127.0.0.1:{upstream}'], health: {{path: /}}}}}}
+auth: {{member: {{issuer: 'https://issuer.example', audience: bench, jwks: {{file: jwks.json}}}}}}
+limits: {{each: {{per_s: 1000000, burst: 1000000, key: account}}}}
+rules:
+- {{name: asked, match: {{path_template: '/v1/titles/{{id}}'}}, forward: up, auth: member,
+   scopes: [play], rate_limit: each, retry: {{attempts: 2}}, hedge: {{quantile: 0.99}}}}
+"""
+_ONE_OF_MANY = (
+    "- {{name: r{n}, match: {{path_prefix: /v1/s{n}/things, methods: [GET]}}, forward: up}}\n"
+)
+RULES = 1_000
 _HAPROXY = """\
 global
   nbthread 1
@@ -166,15 +185,47 @@ def pure(folder: Path, upstream: int) -> Proxy:
     return _gateway(folder, upstream, "gateway, pure", {"STAGEDOOR_PURE": "1"})
 
 
-def _gateway(folder: Path, upstream: int, name: str, environ: dict[str, str]) -> Proxy:
-    port, secure, rules = free_port(), free_port(), folder / "rules.yaml"
+def everything(folder: Path, upstream: int) -> Proxy:
+    """A thousand rules; the one that is asked for checks a token (RS256) and its scope, adds a
+    passport, limits the rate of the account, tries again and hedges; its instance is health-checked
+    and every request is logged. `bearer` has the credential."""
+    home = folder / "home-everything"
+    (home / "keys").mkdir(parents=True)
+    (home / "keys" / "inside.json").write_bytes(msgspec.json.encode(Keyring.fresh(SYSTEM)))
+    others = "".join(_ONE_OF_MANY.format(n=number) for number in range(RULES - 1))
+    text = _EVERYTHING.format(upstream=upstream) + others
+    return _gateway(folder, upstream, "gateway, all on", {}, text=text, home=home, logged="1")
+
+
+def bearer(folder: Path) -> str:
+    """A token for `everything`, whose public key it writes."""
+    key = RSAKey.generate_key(2048, {"kid": "k1", "use": "sig", "alg": "RS256"})
+    (folder / "jwks.json").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
+    claims = {"iss": "https://issuer.example", "aud": "bench", "sub": "a1", "scope": "play"}
+    claims["exp"] = int(SYSTEM.now()) + 3_600
+    return f"Bearer {jwt.encode({'alg': 'RS256', 'kid': 'k1'}, claims, key)}"
+
+
+def _gateway(
+    folder: Path,
+    upstream: int,
+    name: str,
+    environ: dict[str, str],
+    *,
+    text: str = "",
+    home: Path | None = None,
+    logged: str = "0",
+) -> Proxy:
+    port, secure = free_port(), free_port()
+    rules = folder / f"rules-{port}.yaml"
     rules.write_text(
-        f"clusters: {{up: {{instances: ['127.0.0.1:{upstream}']}}}}\n"
+        text
+        or f"clusters: {{up: {{instances: ['127.0.0.1:{upstream}']}}}}\n"
         "rules: [{name: all, forward: up}]\n"
     )
     tls = f"tls://127.0.0.1:{secure}?cert={folder}/cert.pem&key={folder}/key.pem"
-    listen, home = f"127.0.0.1:{port} {tls}", str(folder / f"home-{port}")
-    command = [sys.executable, "-c", _GATEWAY, str(rules), listen, home]
+    command = [sys.executable, "-c", _GATEWAY, str(rules), f"127.0.0.1:{port} {tls}"]
+    command += [str(home or folder / f"home-{port}"), logged]
     log = folder / f"gateway-{port}.log"
     made = Server(name, command, port, core=PROXY_CORE, log=log, environ=environ)
     return Proxy(name, made, secure)
