@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _rank(item: pytest.Item) -> int:
     ranks = (rank for rank, long in enumerate(LONGEST) if item.nodeid.startswith(long))
     return next(ranks, len(LONGEST))
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    keyspaces = sys.modules.get("tests.support.keyspaces")
+    if keyspaces is not None and (nextitem is None or nextitem.path != item.path):
+        keyspaces.let_go()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -44,6 +44,9 @@ class Keyspace:
 
     def drop(self) -> None:
         self.run(f"DROP KEYSPACE IF EXISTS {self.name}")
+        self.close()
+
+    def close(self) -> None:
         self._cluster.shutdown()
 
 
@@ -59,4 +62,17 @@ def changed(url: str, *, keyspace: str = "", port: int = 0, **options: object) -
 @cache
 def shared() -> Keyspace:
     """The session's keyspace. It goes with the session's server."""
-    return Keyspace(real.fresh("cassandra"))
+    return Keyspace(_url())
+
+
+@cache
+def _url() -> str:
+    return real.fresh("cassandra")
+
+
+def let_go() -> None:
+    """Closes what `shared` has opened: the driver's threads draw random numbers whenever they see
+    fit, which tests of properties take for their own."""
+    if shared.cache_info().currsize:
+        shared().close()
+        shared.cache_clear()

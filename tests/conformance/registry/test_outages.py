@@ -111,10 +111,10 @@ async def test_a_query_that_waits_when_the_registry_is_killed_fails_at_once(mort
 
 @pytest.mark.slow
 async def test_a_slow_registry_keeps_who_renews_in_time(proxy, behind, registry, name):
-    await behind.register(instance(name), ttl_s=0.9)
+    await behind.register(instance(name), ttl_s=2.7)
     index, _ = await registry.instances(name)
-    proxy.delay_s = 0.35  # there and back is less than the TTL, but not with the pause between
-    again, found = await registry.instances(name, index=index, wait_s=2.5)
+    proxy.delay_s = 1.05  # there and back is less than the TTL, but not with the pause between
+    again, found = await registry.instances(name, index=index, wait_s=7.5)
     assert (again, found) == (index, [instance(name)])
 
 
