@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TypeVar
 
+from chassis.settling import settle
+
 T = TypeVar("T")
 
 
@@ -48,13 +50,4 @@ def _run(work: Callable[[], T], loop: asyncio.AbstractEventLoop, answer: asyncio
     except Exception as fault:
         outcome = fault
     with suppress(RuntimeError):  # the loop has gone, and with it who waited
-        loop.call_soon_threadsafe(_settle, answer, outcome)
-
-
-def _settle(answer: asyncio.Future[T], outcome: T | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
+        loop.call_soon_threadsafe(settle, answer, outcome)

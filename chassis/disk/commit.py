@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from chassis.errors import StoreUnavailable
+from chassis.settling import settle
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -104,9 +105,4 @@ class GroupCommit(Generic[T, R]):
 
 def _settle(futures: list[asyncio.Future[R]], outcomes: Outcomes[R]) -> None:
     for future, outcome in zip(futures, outcomes, strict=True):
-        if future.done():
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+        settle(future, outcome)

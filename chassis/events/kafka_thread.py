@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from chassis.errors import StoreUnavailable
+from chassis.settling import settle
 
 T = TypeVar("T")
 Entry = tuple[Callable[[], Any], "asyncio.Future[Any]"]
@@ -82,13 +83,4 @@ class DriverThread:
     def _settle(self, future: asyncio.Future[Any], outcome: object) -> None:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has gone, and with it who waited
-            self._loop.call_soon_threadsafe(_set, future, outcome)
-
-
-def _set(future: asyncio.Future[Any], outcome: object) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+            self._loop.call_soon_threadsafe(settle, future, outcome)
