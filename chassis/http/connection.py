@@ -11,8 +11,6 @@ seen before anybody can start the next request.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -25,6 +23,7 @@ from chassis.http.framing import Headers
 from chassis.http.heads import Head, Heads
 from chassis.http.load import LOAD_HEADER, utilisation
 from chassis.http.receiver import NOBODY, Receiver, WholeReceiver
+from chassis.http.resetting import abort_by_reset
 from chassis.http.turn import TurnEnd
 
 __all__ = ["HEAD_LIMIT", "Connection", "Receiver"]
@@ -37,7 +36,6 @@ _HEAD_END: Final = b"\r\n\r\n"
 
 
 _LINE_ENDS: Final = b"\r\n"
-_RESETS: Final = struct.pack("ii", 1, 0)
 
 
 def _nothing() -> None: ...
@@ -540,14 +538,10 @@ class Connection:
         if not self._closed:
             self._closed = True
             if self._sending and not self._transport.is_closing():
-                self._end_by_reset()
-            self._transport.abort()
-
-    def _end_by_reset(self) -> None:
-        """An orderly end would wait behind all of the body that the instance does not take."""
-        raw = self._transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
+                # an orderly end would wait behind all of the body that the instance does not take
+                abort_by_reset(self._transport)
+            else:
+                self._transport.abort()
 
     def _lost(self) -> None:
         on_lost = self.on_lost

@@ -7,12 +7,11 @@ doubt ends the connection before an upstream hears of it.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import Protocol, cast
 
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
+from chassis.http.resetting import abort_by_reset
 from gateway.edge.leaving import has_left
 from gateway.edge.limits import Limits
 from gateway.edge.peer import Peer
@@ -408,9 +407,9 @@ class EdgeConnection:
         self._state = GONE
         self.flush()
         if reset:
-            raw: socket.socket = self.transport.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+            abort_by_reset(self.transport)
+        else:
+            self.transport.abort()
 
     def hand_over(self) -> bytes:
         self._state = GONE
