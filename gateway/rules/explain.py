@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from gateway.rules.lint_rule import is_address
 from gateway.rules.match import Entry, Snapshot, is_listed_only
 from gateway.rules.model import Golden
 from gateway.rules.paths import normalise
@@ -80,8 +81,7 @@ def request_of(
 
 def _authority(place: str) -> str:
     """As a URL without scheme and path."""
-    found = urlsplit(f"//{place}")
-    if found.netloc != place or not found.port:
+    if not is_address(place):
         raise ValueError("CONNECT asks for host:port")
     return f"//{place}"
 
