@@ -107,9 +107,12 @@ async def test_the_same_addresses_are_the_same_tuple(
     assert 10 <= len(resolver.asked) <= 13
 
 
-@pytest.mark.parametrize("answer", [OSError(-2, "no such name"), OSError(-3, "try again"), ()])
-async def test_a_name_that_is_lost_or_empty_at_once_keeps_what_it_meant(
-    answer: OSError | tuple[str, ...],
+@pytest.mark.parametrize(
+    "answer",
+    [OSError(-2, "no such name"), OSError(-3, "try again"), UnicodeError("label empty"), ()],
+)
+async def test_a_name_that_is_lost_or_empty_at_once_keeps_what_it_meant_and_its_watch(
+    answer: Exception | tuple[str, ...],
     directory: Directory,
     resolver: Resolver,
     clock: ManualClock,
@@ -148,18 +151,6 @@ async def test_a_name_that_cannot_be_resolved_is_asked_for_no_more_often_than_ot
     resolver.now = OSError(-2, "no such name")
     await pass_time(clock, 60)
     assert 10 <= len(resolver.asked) <= 13
-
-
-async def test_what_is_no_name_does_not_end_its_watch(
-    directory: Directory, resolver: Resolver, clock: ManualClock
-) -> None:
-    before = ids(directory)
-    resolver.now = UnicodeError("label empty or too long")
-    await pass_time(clock, 6)
-    assert ids(directory) == before
-    resolver.now = ("192.0.2.9",)
-    await pass_time(clock, 30)
-    assert ids(directory) == ["192.0.2.9:9000"]
 
 
 async def test_a_look_up_that_hangs_is_not_begun_again_and_its_late_answer_counts(

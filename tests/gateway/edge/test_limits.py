@@ -3,6 +3,8 @@
 import asyncio
 import re
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -250,7 +252,7 @@ async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
     tmp_path: Path,
 ) -> None:
     """256 KiB every four seconds, and what is on its way at the end at once."""
-    clock, loop = ManualClock(), asyncio.get_running_loop()
+    clock = ManualClock()
     piece, pieces, on_its_way = 256 << 10, 900, 192
     total = piece * (pieces + on_its_way)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total
@@ -258,11 +260,7 @@ async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
         Scripted([Reads(), Sends(head), Floods(total)]) as upstream,
         running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
     ):
-        with socket.socket() as client:
-            client.setblocking(False)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
-            await loop.sock_connect(client, ("127.0.0.1", worker.port))
-            await loop.sock_sendall(client, GET)
+        async with asked(worker, 64 << 10) as client:
             for _ in range(pieces):
                 await take(client, piece)
                 await eventually(lambda: _is_stuck(worker) and _is_held(upstream))
@@ -274,18 +272,14 @@ async def test_a_download_may_take_an_hour_in_which_the_instance_is_held_back(
 
 async def test_a_reader_too_slow_for_the_kernels_buffers_is_waited_for_too(tmp_path: Path) -> None:
     """16 KiB every four seconds: the loop may not write again for minutes."""
-    clock, loop = ManualClock(), asyncio.get_running_loop()
+    clock = ManualClock()
     total = 64 << 20
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total
     async with (
         Scripted([Reads(), Sends(head), Floods(total)]) as upstream,
         running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
     ):
-        with socket.socket() as client:
-            client.setblocking(False)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
-            await loop.sock_connect(client, ("127.0.0.1", worker.port))
-            await loop.sock_sendall(client, GET)
+        async with asked(worker, 16 << 10) as client:
             await eventually(lambda: _is_stuck(worker))
             for _ in range(100):
                 await take(client, 16 << 10)
@@ -293,6 +287,18 @@ async def test_a_reader_too_slow_for_the_kernels_buffers_is_waited_for_too(tmp_p
             assert len(worker.listener.connections) == 1
         await eventually(lambda: not worker.listener.connections)
         assert await met(worker) == {}
+
+
+@asynccontextmanager
+async def asked(worker: Worker, kept: int) -> AsyncIterator[socket.socket]:
+    """A client that has asked and reads nothing by itself; its kernel keeps so much for it."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kept)
+        await loop.sock_connect(client, ("127.0.0.1", worker.port))
+        await loop.sock_sendall(client, GET)
+        yield client
 
 
 async def take(client: socket.socket, size: int) -> None:
