@@ -7,7 +7,7 @@ lock() {
   local name=$1
   shift
   uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-    --no-emit-index-url --no-emit-find-links --no-header "$@" "$name.in" -o "$name.lock"
+    --no-header "$@" "$name.in" -o "$name.lock"
 }
 lock runtime
 lock dev
