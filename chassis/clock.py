@@ -125,6 +125,11 @@ class ManualClock:
                 entry.callback(*entry.args)
         self._elapsed = target
 
+    def stall(self, seconds: float) -> None:
+        """Move time as for a loop that stood still: what fell due meanwhile runs late."""
+        self._elapsed += seconds
+        self.tick(0)
+
     async def advance(self, seconds: float) -> None:
         """Move time and let every task that falls due run before time goes on."""
         target = self._elapsed + seconds

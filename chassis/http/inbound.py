@@ -24,6 +24,7 @@ from chassis.errors import BadRequest, RequestFailure, StagedoorError
 from chassis.http import calls, framing
 from chassis.http.framing import Headers
 from chassis.http.messages import Application, Reply, told, written
+from chassis.standstill import Standstill
 
 BODY_LIMIT: Final = 1 << 20
 HEADER_LIMIT: Final = 32 << 10
@@ -102,14 +103,15 @@ class Inbound:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        self._close_idle(quiet_s)
+        self._close_idle(quiet_s, Standstill(self.clock, max(quiet_s / 2, 0.1)))
 
-    def _close_idle(self, quiet_s: float) -> None:
-        since = self.clock.monotonic() - quiet_s
-        for connection in list(self.connections):
-            connection.close_if_idle(since)
+    def _close_idle(self, quiet_s: float, standstill: Standstill) -> None:
+        if not standstill.seen():
+            since = self.clock.monotonic() - quiet_s
+            for connection in list(self.connections):
+                connection.close_if_idle(since)
         if quiet_s and self.connections:
-            self._sweep = self.clock.call_later(quiet_s / 4, self._close_idle, quiet_s)
+            self._sweep = self.clock.call_later(quiet_s / 4, self._close_idle, quiet_s, standstill)
 
     async def emptied(self) -> None:
         """Returns when the last connection has ended."""

@@ -16,6 +16,7 @@ from chassis.http.serving import (
     taken_in,
     unix_remover,
 )
+from chassis.standstill import Standstill
 from gateway.edge.accept_queue import Queue, queue_of
 from gateway.edge.arrivals import Arrivals, Counts
 from gateway.edge.certificates import Certificates
@@ -29,6 +30,7 @@ from gateway.edge.ports import Exchanges
 from gateway.edge.waits import Waits
 
 _TICK_S = 0.02
+_LATE_S = 0.2
 
 
 class Listener:
@@ -64,6 +66,7 @@ class Listener:
         self._arrivals: Arrivals | None = None
         self._remove: Callable[[], None] | None = None
         self._timer: Timer | None = None
+        self._standstill = Standstill(clock, _LATE_S)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -125,12 +128,15 @@ class Listener:
         return cast(asyncio.Protocol, EdgeConnection(self))
 
     def _tick(self) -> None:
-        now = self.clock.monotonic()
+        if not self._standstill.seen():
+            self._expire(self.clock.monotonic())
+        self._timer = self.clock.call_later(_TICK_S, self._tick)
+
+    def _expire(self, now: float) -> None:
         self.waits.tick(now)
         self.exchanges.tick(now)
         if self._arrivals is not None:
             self._arrivals.tick(now)
-        self._timer = self.clock.call_later(_TICK_S, self._tick)
 
     # -- what arrivals ask
 

@@ -290,6 +290,17 @@ async def test_a_drain_closes_no_connection_under_a_request_on_its_way(side: Sid
         await asyncio.wait_for(draining, 5)
 
 
+async def test_a_loop_that_stood_still_closes_nobody_before_it_has_read(side: Side) -> None:
+    async with side.caller() as (used, writer):
+        await until(lambda: len(side.listener.side.connections) == 1)  # type: ignore[union-attr]
+        draining = asyncio.ensure_future(side.listener.drain(60, 0.4))
+        await until(lambda: side.listener.side.draining)  # type: ignore[union-attr]
+        writer.write(GET)
+        side.clock.stall(0.5)
+        assert b"connection: close\r\n" in await asyncio.wait_for(used.read(), 5)
+        await asyncio.wait_for(draining, 5)
+
+
 async def test_who_waits_in_the_accept_queue_at_a_drain_is_served(side: Side) -> None:
     waiting = [socket.create_connection(("127.0.0.1", side.listener.port)) for _ in range(20)]
     for connection in waiting:

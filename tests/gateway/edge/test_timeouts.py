@@ -59,6 +59,22 @@ async def test_an_idle_connection_is_closed_in_silence(tmp_path: Path) -> None:
         assert await client.rest() == b""
 
 
+async def test_what_came_while_the_loop_stood_still_is_read_before_its_sender_is_called_idle(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with (
+        Scripted(answers()) as upstream,
+        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(GET)
+        await client.answer()
+        client.send(GET)
+        clock.stall(66)
+        await client.answer()
+
+
 async def test_a_body_below_the_least_rate_is_answered_408(tmp_path: Path) -> None:
     clock = ManualClock()
     async with (
