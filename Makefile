@@ -1,7 +1,7 @@
 # Stagedoor. `make` alone lists the commands; CI calls the same ones.
 PYTHON ?= python3
-# Many tests wait for a process, a disk or a clock: two at once take little more than half the time.
-WORKERS ?= 2
+# Many tests wait for a process, a disk or a clock: three at once are what two cores are busy with.
+WORKERS ?= 3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Says what it fetches on a terminal, nothing in a pipe.

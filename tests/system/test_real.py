@@ -20,7 +20,7 @@ from tests.support.system import System, eventually, running
 NAMES = ("consul", "kafka", "cassandra", "s3", "redis")
 DENIED = {"403 region", "403 not_entitled", "410 window_ended"}
 """What some films of the list answer in any case: their licence says so."""
-SETTINGS = LoadSettings(viewers=12, seconds=12, rate=15)
+SETTINGS = LoadSettings(viewers=12, seconds=12, rate=10)
 KILL_AFTER_S, DOWN_S, RECOVERY_S = 3.0, 5.0, 30.0
 STAND_INS = {
     "cassandra": {
