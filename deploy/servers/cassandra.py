@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 from chassis.clock import Clock
 from deploy.servers import cql, java
+from deploy.servers.installed import Installed
 from deploy.servers.maven import MavenJars
 from deploy.servers.removals import finish_removals
 from deploy.servers.server import Command, Instance, NotReady, Server, Setup, password
@@ -44,12 +46,13 @@ class Cassandra(Server):
         finish_removals(instance.folder / "data")
 
     async def command(self, setup: Setup, instance: Instance) -> Command:
+        found = await java.find(self.name, JAVA)
         agent = next(setup.installed.path.glob("jamm-*.jar"))
         return Command(
             (
-                await java.find(self.name, JAVA),
+                found.path,
                 *(f"-javaagent:{agent}", "@jvm.options", f"-Xms{HEAP}", f"-Xmx{HEAP}"),
-                *java.options(instance.temporary),
+                *java.options(found, setup.installed, instance),
                 f"-Dcassandra.config={(instance.folder / 'cassandra.yaml').as_uri()}",
                 f"-Dcassandra.storagedir={instance.folder}",
                 "-Dlogback.configurationFile=logback.xml",
@@ -57,6 +60,9 @@ class Cassandra(Server):
                 "org.apache.cassandra.service.CassandraDaemon",
             )
         )
+
+    async def archive(self, installed: Installed) -> Path:
+        return java.archive(await java.find(self.name, JAVA), installed)
 
     async def probe(self, setup: Setup, instance: Instance) -> None:
         """A query; before it the password that everybody knows is replaced by ours."""

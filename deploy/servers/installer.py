@@ -8,6 +8,7 @@ from pathlib import Path
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
 from deploy.servers.installed import Installed, InstallFailed, NotInstalled
+from deploy.servers.rehearsing import rehearse
 from deploy.servers.server import Server
 from deploy.servers.together import together
 
@@ -63,8 +64,9 @@ class Installer:
 
             try:
                 found = await kind.installation.install(self._cache, self._clock, say)
+                await rehearse(kind, found, self._clock, say)
             except StagedoorError as fault:
                 failed.append(fault)
             else:
                 done[kind.name] = found
-                tell(kind.name, f"{found.version} is installed")
+                say(f"{found.version} is installed")

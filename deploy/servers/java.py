@@ -1,29 +1,51 @@
-"""Finds a Java that a server runs on."""
+"""Finds a Java that a server runs on, and says how it is run."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
+from deploy.servers.installed import Installed
+from deploy.servers.server import Instance
 from deploy.servers.tools import ToolFailed, asked
 
 Versions = range
 """Which major versions will do."""
+EXTRA = "extra.jvm"
+"""A file of options, one a line, that somebody wrote beside the server's own; mostly none."""
 
 
-def options(temporary: Path) -> tuple[str, ...]:
-    """Keeps what Java and its native libraries unpack out of /tmp, where a process that is killed
-    would leave it for ever."""
+class Java(NamedTuple):
+    """`build` is the same only for the same build of Java."""
+
+    path: str
+    build: str
+
+
+def options(found: Java, installed: Installed, instance: Instance) -> tuple[str, ...]:
+    """Those of every server. What Java and its native libraries unpack is kept out of /tmp, where a
+    process that is killed would leave it for ever."""
+    shared = archive(found, installed)
     return (
-        *(f"-Djava.io.tmpdir={temporary}", f"-Djna.tmpdir={temporary}"),
+        *(f"-Djava.io.tmpdir={instance.temporary}", f"-Djna.tmpdir={instance.temporary}"),
         "-XX:+PerfDisableSharedMem",
+        *([f"-XX:SharedArchiveFile={shared}"] if shared.exists() else []),
+        *([f"@{EXTRA}"] if (instance.folder / EXTRA).exists() else []),
     )
 
 
-async def find(server: str, versions: Versions) -> str:
+def archive(found: Java, installed: Installed) -> Path:
+    """Where the classes of an installed server are kept as this build of Java maps them into
+    memory; any other build would not take them."""
+    return installed.path.with_name(f"{installed.path.name}-{found.build}") / "classes.jsa"
+
+
+async def find(server: str, versions: Versions) -> Java:
     """The `java` of JAVA_HOME, else of the PATH; `ToolFailed` when there is none that will do."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
@@ -35,7 +57,14 @@ async def find(server: str, versions: Versions) -> str:
         raise ToolFailed(f"{java} tells no version, but: {' '.join(told.split()) or 'nothing'}")
     if found not in versions:
         raise ToolFailed(f"{server} needs Java {said(versions)} and {java} is {found}: {_ADVICE}")
-    return java
+    return Java(java, build(told))
+
+
+def build(text: str) -> str:
+    """Eight hexadecimal digits for the builds that `java -version` names; what else it prints may
+    come of options."""
+    named = re.findall(r"\(build ([^,)]+)", text)
+    return hashlib.sha256(" ".join(named).encode()).hexdigest()[:8]
 
 
 def major(text: str) -> int:

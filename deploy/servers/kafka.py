@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import shutil
+from pathlib import Path
 from urllib.parse import quote
 
 from chassis.clock import Clock
 from deploy.servers import java, kafka_wire, tools
+from deploy.servers.installed import Installed
 from deploy.servers.maven import MavenJars
 from deploy.servers.server import Command, Instance, Server, Setup, password
 from deploy.servers.templates import DATA, extra, fill, write
@@ -44,11 +46,15 @@ class Kafka(Server):
         java = await self._java(setup, instance, "kafka.Kafka")
         return Command((*java, "server.properties"))
 
+    async def archive(self, installed: Installed) -> Path:
+        return java.archive(await java.find(self.name, JAVA), installed)
+
     async def _java(self, setup: Setup, instance: Instance, main: str) -> list[str]:
+        found = await java.find(self.name, JAVA)
         return [
-            await java.find(self.name, JAVA),
+            found.path,
             *("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"),
-            *java.options(instance.temporary),
+            *java.options(found, setup.installed, instance),
             "-Dlog4j2.configurationFile=log4j2.properties",
             *("-cp", f"{setup.installed.path}/*", main),
         ]

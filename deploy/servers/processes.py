@@ -150,11 +150,14 @@ def send(process: Identity, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-async def end(process: Identity, clock: Clock, patience_s: float) -> None:
-    """SIGTERM, then SIGKILL when it has not gone in time; it is gone on return, as of `kill`."""
+async def end(process: Identity, clock: Clock, patience_s: float) -> bool:
+    """SIGTERM, then SIGKILL when it has not gone in time; it is gone on return, as of `kill`.
+    Whether it went by itself."""
     send(process, signal.SIGTERM)
-    if not await _gone(process, clock, patience_s):
+    in_time = await _gone(process, clock, patience_s)
+    if not in_time:
         await kill(process, clock)
+    return in_time
 
 
 async def kill(process: Identity, clock: Clock) -> None:

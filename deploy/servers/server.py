@@ -97,6 +97,10 @@ class Server:
     async def command(self, setup: Setup, instance: Instance) -> Command:
         raise NotImplementedError
 
+    async def archive(self, installed: Installed) -> Path | None:
+        """Where the classes that it starts with belong; None where it has none."""
+        return None
+
     async def probe(self, setup: Setup, instance: Instance) -> None:
         """Asks what only a server that truly works can answer; `NotReady` or `OSError` if not."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 
-async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def together(works: Iterable[Coroutine[Any, Any, object]]) -> None:
     """Runs all; the first that fails cancels the others, and its failure is raised alone."""
     try:
         async with asyncio.TaskGroup() as group:

@@ -45,7 +45,7 @@ T = TypeVar("T")
 _SESSION = "STAGEDOOR_TEST_SESSION"
 """The variable with the pid of the process that began the session and will end it."""
 _PREFIX = "stagedoor-servers-"
-_ON_JAVA = ("kafka", "cassandra")
+ON_JAVA = ("kafka", "cassandra")
 _PYTEST = re.compile(r".*/pytest-of-[^/]+/pytest-\d+(?=/)")
 
 
@@ -150,7 +150,7 @@ def own_all(names: Sequence[str], home: Path) -> dict[str, RealServer]:
 def require(name: str) -> None:
     """Skips the test where the server is not installed; fails it with CI=true."""
     _swept()
-    if name in _ON_JAVA and os.environ.get("STAGEDOOR_TEST_FAST") and not must():
+    if name in ON_JAVA and os.environ.get("STAGEDOOR_TEST_FAST") and not must():
         pytest.skip(f"{name} takes half a minute to start: left out of FAST=1")
     program(name)
 

@@ -25,6 +25,13 @@ def test_the_major_version_is_read(text: str, version: int) -> None:
     assert java.major(text) == version
 
 
+def test_another_build_is_another_whatever_options_it_was_given() -> None:
+    told = "OpenJDK Server VM (build 17.0.15+6, mixed mode, sharing)"
+    given = f"NOTE: Picked up JDK_JAVA_OPTIONS: -Xint\n{told.replace('mixed', 'interpreted')}"
+    assert java.build(told) != java.build(told.replace("+6", "+7"))
+    assert java.build(told) == java.build(given)
+
+
 def test_a_range_is_said_as_people_would() -> None:
     assert java.said(range(17, 100)) == "17 or newer"
     assert java.said(range(11, 18)) == "11 to 17"

@@ -264,6 +264,7 @@ async def test_every_server_lives_dies_and_comes_back(
     try:
         first = started.url, started.pid
         assert unpacked(started.pid, besides=(home, default_cache(os.environ))) == []
+        assert maps_its_classes(started.pid) is (name in real.ON_JAVA)
         started.kill()
         assert (await servers.status())[0].status == "down"
         hit_while_removing(home)
@@ -282,10 +283,19 @@ def hit_while_removing(home: Path) -> None:
         half_removed(table)
 
 
+def maps_its_classes(pid: int) -> bool:
+    """Whether it took those that its installation has kept."""
+    cache = str(default_cache(os.environ))
+    return any(one.startswith(cache) and one.endswith(".jsa") for one in mapped(pid))
+
+
+def mapped(pid: int) -> set[str]:
+    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
+
+
 def unpacked(pid: int, *, besides: tuple[Path, ...]) -> list[str]:
     """What a process has mapped that a killed one would leave in a common temporary folder."""
-    lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
-    files = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
     common = ("/tmp/", "/var/tmp/", f"{Path.home()}/.cache/JNA/")
     ours = tuple(f"{folder}/" for folder in besides)
-    return sorted(one for one in files if one.startswith(common) and not one.startswith(ours))
+    return sorted(one for one in mapped(pid) if one.startswith(common) and not one.startswith(ours))
