@@ -66,13 +66,13 @@ async def _run_once(
 
 async def _lives_and_ends(one: Arrangement, folders: Folders, clock: Clock) -> bool:
     """Whether it ended by itself."""
-    ended = []
+    in_time = True
     try:
         await Starter(folders, clock, lambda name, line: None).start([one])
     finally:
         for process in processes.marked(folders.home):
-            ended.append(await processes.end(process, clock, WRITES_S))
-    return all(ended)
+            in_time &= await processes.end(process, clock, WRITES_S)
+    return in_time
 
 
 def _forget_others(kept: Path, installed: Installed) -> None:

@@ -13,7 +13,7 @@ from deploy.servers import processes
 from deploy.servers.installed import Installed
 from deploy.servers.rehearsing import rehearse
 from deploy.servers.server import Command, Instance, NotReady, Server, Setup
-from tests.support.system import eventually
+from tests.support.scripted import eventually
 
 LIVES = "trap '{end}; exit 0' TERM; touch ready; while :; do sleep 0.02; done"
 WRITES = 'printf classes >"$(sed s/.*AtExit=// extra.jvm)"'
@@ -49,9 +49,13 @@ class Scripted(Server):
         return told
 
 
+def running(cache: Path) -> list[processes.Marked]:
+    return [one for one in processes.every_marked() if cache in one.home.parents]
+
+
 def kept(cache: Path) -> list[str]:
     """Files below the cache, besides locks; nothing of it runs."""
-    assert [one for one in processes.every_marked() if cache in one.home.parents] == []
+    assert running(cache) == []
     files = (one.relative_to(cache) for one in cache.rglob("*") if one.is_file())
     return sorted(str(one) for one in files if one.suffix != ".lock")
 
@@ -96,8 +100,7 @@ async def test_cancelled_it_leaves_nothing(tmp_path: Path) -> None:
     scripted = Scripted(tmp_path, lines="exec sleep 1000")
     scripted.ready_s = 60.0
     work = asyncio.ensure_future(scripted.rehearsed())
-    while not [one for one in processes.every_marked() if tmp_path in one.home.parents]:
-        await asyncio.sleep(0.02)
+    await eventually(lambda: bool(running(tmp_path)))
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
@@ -108,7 +111,7 @@ async def test_what_a_killed_launcher_left_is_ended(tmp_path: Path) -> None:
     part = tmp_path / "kafka-1.0-build-1.part"
     part.mkdir()
     left = processes.spawn(["sleep", "1000"], os.environ, part, tmp_path / "log", part, "kafka")
-    eventually(lambda: list(processes.marked(part)), within=5, what="what was left")
+    await eventually(lambda: bool(running(tmp_path)))
     await Scripted(tmp_path).rehearsed()
     assert not processes.is_alive(left)
     assert "kafka-1.0-build-1/classes.jsa" in kept(tmp_path)
