@@ -4,8 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Says what it fetches on a terminal, nothing in a pipe.
-PIP    := quiet=--quiet; test -t 1 && quiet=; $(BIN)/python -m pip install $$quiet --disable-pip-version-check --require-hashes
+INSTALL := requirements/install.sh $(BIN)/python
 export STAGEDOOR_HOME ?= var
 
 .DEFAULT_GOAL := help
@@ -14,11 +13,11 @@ export STAGEDOOR_HOME ?= var
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-$(VENV)/.runtime: requirements/runtime.lock pyproject.toml deploy/install.py
+$(VENV)/.runtime: requirements/runtime.lock requirements/install.sh pyproject.toml deploy/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Stagedoor needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing what runs Stagedoor (first time only)"
-	@$(PIP) -r requirements/runtime.lock
+	@$(INSTALL) requirements/runtime.lock
 	@$(BIN)/python -m deploy.install
 	@touch $@
 
@@ -27,7 +26,7 @@ compiled: $(VENV)/.runtime  ## compile the hot path where there is a C compiler 
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 	@echo "installing what tests Stagedoor (first time only)"
-	@$(PIP) -r requirements/dev.lock
+	@$(INSTALL) requirements/dev.lock
 	@touch $@
 
 run: $(VENV)/.runtime compiled  ## start the whole system here until Ctrl-C (REAL=1: on real servers)

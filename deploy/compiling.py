@@ -31,6 +31,7 @@ from rich.progress import track
 from deploy import compiled
 from deploy.compiled import BUILDS, GROUP, MODULES, ROOT
 
+INSTALL = ROOT / "requirements" / "install.sh"
 LOCK = ROOT / "requirements" / "build.lock"
 KEPT = 3
 OPTIMISED = ("-O1", "-g0", "-w")
@@ -115,9 +116,9 @@ def _mypyc(work: Path) -> Iterator[None]:
         yield
         return
     tools = work / "tools"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pip += ["--require-hashes", "--only-binary", ":all:", "--target", str(tools), "-r", str(LOCK)]
-    done = subprocess.run(pip, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    install = [str(INSTALL), sys.executable, str(LOCK)]
+    install += ["--only-binary", ":all:", "--target", str(tools)]
+    done = subprocess.run(install, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise Impossible("mypyc could not be installed")
     sys.path.insert(0, str(tools))

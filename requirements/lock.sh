@@ -11,5 +11,6 @@ lock() {
 }
 lock runtime
 lock dev
+lock installer
 # What compiles the hot path is the mypy that checks it.
 lock build -c dev.lock

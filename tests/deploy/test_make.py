@@ -63,7 +63,7 @@ def test_what_is_not_there_needs_no_removing(tmp_path: Path) -> None:
 def test_an_environment_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    make = ["make", f"VENV={venv}", f"PYTHON={sys.executable}", "PIP=true", f"{venv}/.runtime"]
+    make = ["make", f"VENV={venv}", f"PYTHON={sys.executable}", "INSTALL=true", f"{venv}/.runtime"]
     done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pip = subprocess.run([venv / "bin" / "python", "-m", "pip", "--version"], check=False)
