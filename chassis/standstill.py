@@ -1,6 +1,6 @@
 """Sees that the event loop has stood still: a process held up, a machine with too much to do.
 
-A loop runs its timers before it reads what came meanwhile. Who looks then for whoever has been
+A loop may run its timers before it reads what came meanwhile. Who looks then for whoever has been
 silent for too long finds everybody silent, those too whose words wait in the kernel.
 """
 

@@ -118,9 +118,10 @@ def _mypyc(work: Path) -> Iterator[None]:
     tools = work / "tools"
     install = [str(INSTALL), sys.executable, str(LOCK)]
     install += ["--only-binary", ":all:", "--target", str(tools)]
-    done = subprocess.run(install, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        raise Impossible("mypyc could not be installed")
+    try:
+        subprocess.run(install, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise Impossible("mypyc could not be installed") from None
     sys.path.insert(0, str(tools))
     importlib.invalidate_caches()
     try:

@@ -16,6 +16,8 @@ from deploy.servers.templates import DATA, extra, fill, write
 JAVA = range(11, 18)
 HEAP = "512m"
 USER = "cassandra"
+ARCHIVING = ("-XX:+UnlockDiagnosticVMOptions", "-XX:+AllowArchivingWithJavaAgent")
+"""Java warns that this is for testing: an agent could change classes. This one only measures."""
 RING = 1 << 64
 ON_ALL_NODES = (
     "SELECT status FROM system_distributed.view_build_status"
@@ -52,7 +54,9 @@ class Cassandra(Server):
             (
                 found.path,
                 *(f"-javaagent:{agent}", "@jvm.options", f"-Xms{HEAP}", f"-Xmx{HEAP}"),
-                *java.options(found, setup.installed, instance),
+                *java.options(found, setup, instance),
+                *(ARCHIVING if found.major >= java.KEEPS_CLASSES else ()),
+                *java.own_options(setup, instance),
                 f"-Dcassandra.config={(instance.folder / 'cassandra.yaml').as_uri()}",
                 f"-Dcassandra.storagedir={instance.folder}",
                 "-Dlogback.configurationFile=logback.xml",
@@ -61,7 +65,7 @@ class Cassandra(Server):
             )
         )
 
-    async def archive(self, installed: Installed) -> Path:
+    async def archive(self, installed: Installed) -> Path | None:
         return java.archive(await java.find(self.name, JAVA), installed)
 
     async def probe(self, setup: Setup, instance: Instance) -> None:

@@ -13,8 +13,12 @@ from typing import Protocol
 
 from chassis.clock import Clock
 from chassis.errors import StagedoorError
+from deploy.servers import processes
 from deploy.servers.room import disk_fault
 from deploy.servers.tools import Tell
+
+PART = ".part"
+"""Ends the name of what is not whole yet."""
 
 
 class NotInstalled(StagedoorError):
@@ -65,7 +69,8 @@ async def install_once(
 ) -> None:
     """Lets `fill` make `folder` under another name, then renames it.
 
-    A folder that exists is whole. Two who install the same take turns. `needs_free` is in bytes.
+    A folder that exists is whole. Two who install the same take turns. What one that was killed has
+    left running in its place is ended. `needs_free` is in bytes.
     """
     _make(folder.parent)
     with _turn(folder) as take:
@@ -75,16 +80,27 @@ async def install_once(
             return
         if full := disk_fault(folder.parent, needs_free, "STAGEDOOR_SERVERS"):
             raise InstallFailed(full)
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
+        part = folder.with_name(folder.name + PART)
+        for left in list(processes.marked(part)):
+            await processes.kill(left, clock)
         try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
             await fill(part)
             part.rename(folder)
         except OSError as fault:
             raise InstallFailed(f"{fault.filename or folder}: {fault.strerror}") from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def at_work(folder: Path) -> bool:
+    """Whether somebody is installing it now."""
+    try:
+        with _turn(folder) as take:
+            return not take()
+    except InstallFailed:
+        return True
 
 
 @contextmanager

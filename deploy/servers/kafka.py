@@ -43,20 +43,22 @@ class Kafka(Server):
             write(formatted, "")
 
     async def command(self, setup: Setup, instance: Instance) -> Command:
-        java = await self._java(setup, instance, "kafka.Kafka")
-        return Command((*java, "server.properties"))
+        own = java.own_options(setup, instance)
+        return Command(
+            (*await self._java(setup, instance, *own, "kafka.Kafka"), "server.properties")
+        )
 
-    async def archive(self, installed: Installed) -> Path:
+    async def archive(self, installed: Installed) -> Path | None:
         return java.archive(await java.find(self.name, JAVA), installed)
 
-    async def _java(self, setup: Setup, instance: Instance, main: str) -> list[str]:
+    async def _java(self, setup: Setup, instance: Instance, *main: str) -> list[str]:
         found = await java.find(self.name, JAVA)
         return [
             found.path,
             *("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"),
-            *java.options(found, setup.installed, instance),
+            *java.options(found, setup, instance),
             "-Dlog4j2.configurationFile=log4j2.properties",
-            *("-cp", f"{setup.installed.path}/*", main),
+            *("-cp", f"{setup.installed.path}/*", *main),
         ]
 
     async def probe(self, setup: Setup, instance: Instance) -> None:

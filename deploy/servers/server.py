@@ -48,12 +48,14 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One server as it runs in `home`. `secrets` never leave it but through `environ` and `url`."""
+    """One server as it runs in `home`. `secrets` never leave it but through `environ` and `url`. In
+    a rehearsal `writes` is where it leaves the classes that it has used."""
 
     installed: Installed
     home: Path
     instances: tuple[Instance, ...]
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    writes: Path | None = None
 
     @property
     def first(self) -> Instance:
@@ -98,7 +100,7 @@ class Server:
         raise NotImplementedError
 
     async def archive(self, installed: Installed) -> Path | None:
-        """Where the classes that it starts with belong; None where it has none."""
+        """Where the classes that it starts with belong; None where none are kept."""
         return None
 
     async def probe(self, setup: Setup, instance: Instance) -> None:

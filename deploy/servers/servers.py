@@ -14,6 +14,7 @@ from deploy.servers.folders import Folders
 from deploy.servers.installed import Installed
 from deploy.servers.installer import Installer, Progress
 from deploy.servers.kinds import NAMES, servers
+from deploy.servers.rehearsing import end_left
 from deploy.servers.running import Running, Status, without_password
 from deploy.servers.server import NotReady, Server, Setup
 from deploy.servers.start import Starter
@@ -36,7 +37,8 @@ class Servers:
 
     def __init__(self, home: Path, cache: Path, clock: Clock = SYSTEM) -> None:
         self._folders = Folders(home.resolve())
-        self._installer = Installer(cache.absolute(), clock)
+        self._cache = cache.absolute()
+        self._installer = Installer(self._cache, clock)
         self._clock = clock
 
     async def install(
@@ -156,7 +158,8 @@ class Servers:
         """Stops them, the last one first; the names of the instances that ran. They are known by
         their mark: what is remembered of them may be damaged or gone.
 
-        Without names also whatever else was started as a server of this state directory.
+        Without names also whatever else was started as a server of this state directory, and what
+        an installation that was killed has left.
         """
         wanted = servers(names)
         if not self._folders.exist():
@@ -170,6 +173,7 @@ class Servers:
             if len(wanted) == len(NAMES):
                 left = list(processes.marked(self._folders.home))
                 await together(processes.end(one, self._clock, 10.0) for one in left)
+                await end_left(self._cache, self._clock)
             return stopped
 
     async def kill(self, name: str) -> list[int]:

@@ -61,6 +61,7 @@ def test_uv_is_had_once(tmp_path: Path) -> None:
         ({"works": "false"}, [HAVE, WITH_UV, PIP]),
         ({"config": "global.index-url='https://packages.inside.example'"}, [PIP]),
         ({"config": ":env:.no-index='1'"}, [PIP]),
+        ({"config": "global.index-url='a'\nglobal.cert='/a'" + "\n" * 9_000}, [PIP]),
     ],
 )
 def test_where_it_cannot_be_had_or_does_not_get_through_pip_does_it(

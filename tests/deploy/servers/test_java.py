@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.servers import java, tools
+from deploy.servers.installed import Installed
+from deploy.servers.java import Java
+from deploy.servers.kafka import Kafka
+from deploy.servers.server import Instance, Setup
 from deploy.servers.tools import ToolFailed
 
 
@@ -30,6 +35,36 @@ def test_another_build_is_another_whatever_options_it_was_given() -> None:
     given = f"NOTE: Picked up JDK_JAVA_OPTIONS: -Xint\n{told.replace('mixed', 'interpreted')}"
     assert java.build(told) != java.build(told.replace("+6", "+7"))
     assert java.build(told) == java.build(given)
+
+
+def test_classes_are_kept_where_java_can_and_says_which_it_is(tmp_path: Path) -> None:
+    jars = Installed("1.0", tmp_path / "kafka-1.0")
+    new = Java("java", 17, "0123abcd")
+    assert java.archive(new, jars) == tmp_path / "kafka-1.0-0123abcd" / "classes.jsa"
+    assert java.archive(new._replace(major=12), jars) is None
+    assert java.archive(new._replace(build=java.build("nothing")), jars) is None
+    assert java.archive(new, Installed("1.0", tmp_path / "a:b" / "kafka-1.0")) is None
+
+
+async def test_a_server_takes_them_where_they_are_and_writes_them_in_a_rehearsal(
+    tmp_path: Path, script: Callable[[str, str], Path]
+) -> None:
+    script("java", "echo 'openjdk version \"17.0.15\" (build 17.0.15+6)'")
+    jars = Installed("1.0", tmp_path / "kafka-1.0")
+    instance = Instance("kafka", 1, "127.0.0.1", {"main": 1, "controller": 2}, tmp_path)
+    setup = Setup(jars, tmp_path, (instance,))
+    bare = (await Kafka().command(setup, instance)).arguments
+    assert not [one for one in bare if "Archive" in one or one.startswith("@")]
+    written = tmp_path / "made.jsa"
+    rehearsed = (await Kafka().command(replace(setup, writes=written), instance)).arguments
+    assert rehearsed.index(f"-XX:ArchiveClassesAtExit={written}") < rehearsed.index("kafka.Kafka")
+    archive = await Kafka().archive(jars)
+    assert archive is not None
+    archive.parent.mkdir()
+    archive.touch()
+    (tmp_path / java.EXTRA).touch()
+    taking = (await Kafka().command(setup, instance)).arguments
+    assert f"-XX:SharedArchiveFile={archive}" in taking and f"@{java.EXTRA}" in taking
 
 
 def test_a_range_is_said_as_people_would() -> None:

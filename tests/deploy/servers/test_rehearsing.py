@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from chassis.clock import SYSTEM
-from deploy.servers import processes
+from deploy.servers import Servers, processes
 from deploy.servers.installed import Installed
 from deploy.servers.rehearsing import rehearse
 from deploy.servers.server import Command, Instance, NotReady, Server, Setup
 from tests.support.scripted import eventually
 
 LIVES = "trap '{end}; exit 0' TERM; touch ready; while :; do sleep 0.02; done"
-WRITES = 'printf classes >"$(sed s/.*AtExit=// extra.jvm)"'
+WRITES = 'printf classes >"$0"'
+BEGINS = "starting once, to start faster from now on"
 
 
 class Scripted(Server):
@@ -36,16 +38,17 @@ class Scripted(Server):
         return self._archive
 
     async def command(self, setup: Setup, instance: Instance) -> Command:
-        return Command(("sh", "-c", self._lines))
+        assert setup.writes is not None
+        return Command(("sh", "-c", self._lines, str(setup.writes)))
 
     async def probe(self, setup: Setup, instance: Instance) -> None:
         if not (instance.folder / "ready").exists():
             raise NotReady("not yet")
 
-    async def rehearsed(self) -> list[str]:
+    async def rehearsed(self, writes_s: float = 5.0) -> list[str]:
         """What was told."""
         told: list[str] = []
-        await rehearse(self, self.jars, SYSTEM, told.append)
+        await rehearse(self, self.jars, SYSTEM, told.append, writes_s=writes_s)
         return told
 
 
@@ -61,16 +64,39 @@ def kept(cache: Path) -> list[str]:
 
 
 async def test_it_runs_once_and_only_its_classes_are_kept(tmp_path: Path) -> None:
-    assert await Scripted(tmp_path).rehearsed() == ["starting once, to start faster from now on"]
+    tmp_path = tmp_path / "with a blank"
+    tmp_path.mkdir()
+    assert await Scripted(tmp_path).rehearsed() == [BEGINS]
     assert kept(tmp_path) == ["kafka-1.0-build-1/classes.jsa"]
     assert (tmp_path / kept(tmp_path)[0]).read_text() == "classes"
     assert await Scripted(tmp_path, lines="exit 1").rehearsed() == []
 
 
-async def test_those_of_a_java_that_was_replaced_go(tmp_path: Path) -> None:
-    await Scripted(tmp_path).rehearsed()
-    await Scripted(tmp_path, "build-2").rehearsed()
-    assert kept(tmp_path) == ["kafka-1.0-build-2/classes.jsa"]
+async def test_those_of_three_builds_of_java_are_kept(tmp_path: Path) -> None:
+    for number in range(5):
+        await Scripted(tmp_path, f"build-{number}").rehearsed()
+    assert kept(tmp_path) == [f"kafka-1.0-build-{number}/classes.jsa" for number in (2, 3, 4)]
+
+
+async def test_for_other_jars_it_runs_again(tmp_path: Path) -> None:
+    scripted = Scripted(tmp_path)
+    await scripted.rehearsed()
+    os.utime(scripted.jars.path, (0, 2_000_000_000))
+    assert await scripted.rehearsed() == [BEGINS]
+
+
+async def test_a_java_that_writes_nothing_is_not_asked_again(tmp_path: Path) -> None:
+    scripted = Scripted(tmp_path, lines=LIVES.format(end="true"))
+    assert await scripted.rehearsed() == [BEGINS]
+    assert kept(tmp_path) == ["kafka-1.0-build-1/why"]
+    assert await scripted.rehearsed() == []
+
+
+async def test_one_that_needs_too_long_to_write_is_told(tmp_path: Path) -> None:
+    scripted = Scripted(tmp_path, lines=LIVES.format(end="printf half >$0; sleep 1000"))
+    _, told = await scripted.rehearsed(writes_s=0.2)
+    assert "did not end within 0.2 s" in told
+    assert kept(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +104,6 @@ async def test_those_of_a_java_that_was_replaced_go(tmp_path: Path) -> None:
     [
         ("exit 1", "kafka ended while it started"),
         ("exec sleep 1000", "kafka does not answer after"),
-        (LIVES.format(end="true"), "classes.jsa: No such file"),
     ],
 )
 async def test_what_goes_wrong_is_told_and_nothing_is_kept_or_runs(
@@ -92,26 +117,51 @@ async def test_what_goes_wrong_is_told_and_nothing_is_kept_or_runs(
 async def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     scripted = Scripted(tmp_path)
     (tmp_path / "kafka-1.0-build-1.lock").mkdir()
-    _, told = await scripted.rehearsed()
+    [told] = await scripted.rehearsed()
     assert "as slowly as before" in told and "STAGEDOOR_SERVERS" in told
 
 
-async def test_cancelled_it_leaves_nothing(tmp_path: Path) -> None:
-    scripted = Scripted(tmp_path, lines="exec sleep 1000")
+@pytest.mark.parametrize(
+    ("lines", "seen"),
+    [
+        ("touch begun; exec sleep 1000", "begun"),
+        (LIVES.format(end="touch ending; sleep 1000"), "ending"),
+    ],
+)
+async def test_cancelled_it_leaves_nothing(tmp_path: Path, lines: str, seen: str) -> None:
+    scripted = Scripted(tmp_path, lines=lines)
     scripted.ready_s = 60.0
     work = asyncio.ensure_future(scripted.rehearsed())
-    await eventually(lambda: bool(running(tmp_path)))
+    await eventually(lambda: any(tmp_path.rglob(seen)))
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
     assert kept(tmp_path) == []
 
 
-async def test_what_a_killed_launcher_left_is_ended(tmp_path: Path) -> None:
-    part = tmp_path / "kafka-1.0-build-1.part"
+@pytest.mark.parametrize("build", ["build-1", "build-0"])
+async def test_what_a_killed_launcher_left_is_ended(tmp_path: Path, build: str) -> None:
+    part = tmp_path / f"kafka-1.0-{build}.part"
     part.mkdir()
-    left = processes.spawn(["sleep", "1000"], os.environ, part, tmp_path / "log", part, "kafka")
+    writes = ["sh", "-c", "while :; do touch $$; sleep 0.01; done"]
+    left = processes.spawn(writes, os.environ, part, tmp_path / "log", part, "kafka")
     await eventually(lambda: bool(running(tmp_path)))
     await Scripted(tmp_path).rehearsed()
     assert not processes.is_alive(left)
     assert "kafka-1.0-build-1/classes.jsa" in kept(tmp_path)
+
+
+async def test_down_ends_what_a_killed_launcher_left_but_nobody_at_work(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("left", "at-work"):
+        part = cache / f"{name}.part"
+        part.mkdir(parents=True)
+        processes.spawn(["sleep", "1000"], os.environ, part, tmp_path / "log", part, "kafka")
+    (tmp_path / "home" / "servers").mkdir(parents=True)
+    await eventually(lambda: len(running(cache)) == 2)
+    with (cache / "at-work.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        await Servers(tmp_path / "home", cache).down()
+    [left] = running(cache)
+    assert left.home.name == "at-work.part"
+    await processes.kill(left.process, SYSTEM)
