@@ -81,8 +81,7 @@ async def install_once(
         if full := disk_fault(folder.parent, needs_free, "STAGEDOOR_SERVERS"):
             raise InstallFailed(full)
         part = folder.with_name(folder.name + PART)
-        for left in list(processes.marked(part)):
-            await processes.kill(left, clock)
+        await processes.clear(part, clock)
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()

@@ -170,6 +170,14 @@ async def kill(process: Identity, clock: Clock) -> None:
         )
 
 
+async def clear(home: Path, clock: Clock) -> None:
+    """`kill` for everything that was started as a server of `home`, and for what it starts until it
+    is gone."""
+    while left := list(marked(home)):
+        for process in left:
+            await kill(process, clock)
+
+
 async def _gone(process: Identity, clock: Clock, patience_s: float) -> bool:
     give_up = clock.monotonic() + patience_s
     while is_alive(process):

@@ -62,10 +62,9 @@ async def rehearse(
 
 async def end_left(cache: Path, clock: Clock) -> None:
     """Ends what runs of rehearsals whose launchers were killed."""
-    for one in list(processes.every_marked()):
-        home = one.home
-        if home.parent == cache and home.suffix == PART and not at_work(home.with_suffix("")):
-            await processes.kill(one.process, clock)
+    for home in {one.home for one in processes.every_marked() if one.home.parent == cache}:
+        if home.suffix == PART and not at_work(home.with_suffix("")):
+            await processes.clear(home, clock)
 
 
 async def _run_once(
@@ -82,8 +81,7 @@ async def _run_once(
             running = list(processes.marked(home))
             in_time = [await processes.end(process, clock, writes_s) for process in running]
         finally:
-            for process in list(processes.marked(home)):
-                await processes.kill(process, clock)
+            await processes.clear(home, clock)
     if not all(in_time):
         raise StagedoorError(f"it did not end within {writes_s:g} s")
     if made.exists():

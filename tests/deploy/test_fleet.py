@@ -43,8 +43,11 @@ class Sailing:
         return self.fleet.processes[instance]
 
     async def begun(self, *instances: str) -> None:
+        """Until they, and only they, have begun, and the fleet has heard of it."""
         wanted = sorted(instances)
         await eventually(lambda: sorted(marked(self.folder, "begun")) == wanted, LONG_S)
+        for instance in instances:
+            await self.status(instance, "running")
 
     async def status(self, instance: str, status: str) -> None:
         await eventually(lambda: self[instance].status == status, LONG_S)
