@@ -29,6 +29,7 @@ NAMES = (
     "http_client",
     "resilience",
     "registry",
+    "servers",
     "events",
     "stream",
     "cassandra",
