@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what a lock names: install.sh PYTHON LOCK [OPTION...]. By uv, in a tenth of pip's time; by
-# pip where uv cannot be had, does not get through, or where pip was given an index that uv knows
-# nothing of.
+# Installs what a lock names: install.sh PYTHON LOCK [OPTION...]. By uv, in a fraction of pip's
+# time; by pip where uv cannot be had, does not get through, or where pip was given an index that uv
+# knows nothing of.
 set -eu
 python=$1 lock=$2 locks=$(dirname "$0")
 shift 2

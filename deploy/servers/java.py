@@ -18,8 +18,6 @@ Versions = range
 """Which major versions will do."""
 EXTRA = "extra.jvm"
 """An argument file of Java's that somebody wrote beside the server's own settings; mostly none."""
-
-
 KEEPS_CLASSES = 13
 """The first version that writes the classes of one run for the next."""
 

@@ -1,6 +1,8 @@
 """Slow clients and slow instances, on a clock that the test moves."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chassis.clock import ManualClock
@@ -13,6 +15,20 @@ async def pass_time(clock: ManualClock, seconds: float) -> None:
     """In steps, so that timers that follow each other fall due in turn."""
     for _ in range(round(seconds * 10)):
         clock.tick(0.1)
+
+
+@asynccontextmanager
+async def answered(folder: Path) -> AsyncIterator[tuple[ManualClock, Raw]]:
+    """A client that keeps its connection behind a first answer."""
+    clock = ManualClock()
+    async with (
+        Scripted(answers()) as upstream,
+        running(folder, one_rule(upstream.port), clock=clock) as worker,
+        Raw(worker.port) as client,
+    ):
+        client.send(GET)
+        await client.answer()
+        yield clock, client
 
 
 async def test_a_head_that_takes_too_long_is_answered_408(tmp_path: Path) -> None:
@@ -44,14 +60,7 @@ async def test_a_method_that_never_ends_counts_as_a_slow_head(tmp_path: Path) ->
 
 
 async def test_an_idle_connection_is_closed_in_silence(tmp_path: Path) -> None:
-    clock = ManualClock()
-    async with (
-        Scripted(answers()) as upstream,
-        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
-        Raw(worker.port) as client,
-    ):
-        client.send(GET)
-        await client.answer()
+    async with answered(tmp_path) as (clock, client):
         await pass_time(clock, 64)
         client.send(GET)
         await client.answer()
@@ -62,14 +71,7 @@ async def test_an_idle_connection_is_closed_in_silence(tmp_path: Path) -> None:
 async def test_what_came_while_the_loop_stood_still_is_read_before_its_sender_is_called_idle(
     tmp_path: Path,
 ) -> None:
-    clock = ManualClock()
-    async with (
-        Scripted(answers()) as upstream,
-        running(tmp_path, one_rule(upstream.port), clock=clock) as worker,
-        Raw(worker.port) as client,
-    ):
-        client.send(GET)
-        await client.answer()
+    async with answered(tmp_path) as (clock, client):
         client.send(GET)
         clock.stall(66)
         await client.answer()
